@@ -1,0 +1,64 @@
+"""The one error tree. A message says what was wrong and where, what is allowed, the nearest right value, and what to do."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class AirgateError(Exception):
+    """Base of every error that Airgate raises on purpose."""
+
+
+class SpecError(AirgateError):
+    """A `model.yaml` or a model's folder is wrong."""
+
+
+class WiringError(AirgateError):
+    """A DAG names a step, an argument or an edge that does not fit."""
+
+
+class ConfigError(AirgateError):
+    """The installation is configured wrongly: a missing connection, a URL that cannot be read."""
+
+
+class ContractError(AirgateError):
+    """A StepCall, StepResult or payload does not have the shape that its schema version promises."""
+
+
+class ArtifactError(AirgateError):
+    """An artifact is missing, or its bytes are not those that its digest names."""
+
+
+class StepError(AirgateError):
+    """A step failed; trying again may help."""
+
+
+class DataError(StepError):
+    """A step refused its data; trying again with the same data cannot help, so the task fails without retries."""
+
+
+class GateError(AirgateError):
+    """A gate did not pass, or its evidence cannot be trusted."""
+
+
+class PromotionError(AirgateError):
+    """A promotion was refused, or its records contradict each other."""
+
+
+class AuditError(AirgateError):
+    """The audit log could not be written, or what is in it does not verify."""
+
+
+class PolicyError(AirgateError):
+    """A DAG breaks a rule that nobody may skip."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """Give the clause of an error message that names what is allowed and the closest right name.
+
+    >>> nearest("dta", ["data", "seed"])
+    "did you mean 'data'? Allowed: data, seed"
+    """
+    names = sorted(allowed)
+    listing = f"Allowed: {', '.join(names) or 'nothing'}"
+    close = get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'? {listing}" if close else listing
