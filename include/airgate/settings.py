@@ -1,0 +1,54 @@
+"""What the installation decides, read from the environment in one place. Every name starts with AIRGATE_."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from airgate.errors import ConfigError, nearest
+
+RUNTIMES = ("local", "kubernetes")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One installation's settings. `home` holds what the embedded default keeps on disk."""
+
+    home: Path
+    runtime: Literal["local", "kubernetes"]
+    artifact_store: str
+    audit_url: str
+    mlflow_uri: str
+    data_repository: str
+    predictions: str
+    airflow_api: str
+    namespace: str
+    steps_image: str
+    models: Path
+    code_version: str
+
+
+def load() -> Settings:
+    """Read the settings. Nothing is cached: a test or a task may change the environment.
+
+    Raises ConfigError when a variable has a value that is not allowed.
+    """
+    env = os.environ
+    home = Path(env.get("AIRGATE_HOME", ".airgate")).absolute()
+    runtime = env.get("AIRGATE_RUNTIME", "local")
+    if runtime not in RUNTIMES:
+        raise ConfigError(f"AIRGATE_RUNTIME is '{runtime}'; {nearest(runtime, RUNTIMES)}")
+    return Settings(
+        home=home,
+        runtime=cast('Literal["local", "kubernetes"]', runtime),
+        artifact_store=env.get("AIRGATE_ARTIFACT_STORE", f"file://{home}/artifacts"),
+        audit_url=env.get("AIRGATE_AUDIT_URL", f"sqlite:///{home}/audit.db"),
+        mlflow_uri=env.get("AIRGATE_MLFLOW_URI", f"sqlite:///{home}/mlflow.db"),
+        data_repository=env.get("AIRGATE_DATA_REPOSITORY", str(home / "data")),
+        predictions=env.get("AIRGATE_PREDICTIONS", f"file://{home}/predictions"),
+        airflow_api=env.get("AIRGATE_AIRFLOW_API", "http://localhost:8080"),
+        namespace=env.get("AIRGATE_NAMESPACE", "airgate"),
+        steps_image=env.get("AIRGATE_STEPS_IMAGE", "airgate-steps:0.1.0"),
+        models=Path(env.get("AIRGATE_MODELS", str(Path(__file__).parent.parent / "models"))),
+        code_version=env.get("AIRGATE_CODE_VERSION", "unversioned"),
+    )
