@@ -162,7 +162,10 @@ class RetrainingSpec(Contract):
 
 
 class ScheduleSpec(Contract):
-    """When the DAGs run by themselves: cron expressions in UTC, None for by hand or by asset only."""
+    """When the DAGs run by themselves: cron expressions in UTC, None for by hand or by asset only.
+
+    Nothing is scheduled for days after `end`, the feed's last day; manual runs and backfills remain possible.
+    """
 
     start: date
     end: date | None = None

@@ -56,6 +56,7 @@ class StepCall(Contract):
     parameters: dict[str, JsonValue] = {}
     run: RunContext
     spec: ModelSpec | None = None
+    facts: dict[str, str] = Field(default={}, description="facts of the steps that made the inputs; they flow on to the result")
     store: str = Field(description="fsspec URL of the artifact store's root")
     tracking_uri: str | None = Field(default=None, description="MLflow tracking URI; None logs nothing")
     data_repository: str | None = Field(default=None, description="git URL or path of the DVC repository")

@@ -1,0 +1,22 @@
+"""Training: the rows of a window are checked, learned from and evaluated; the model becomes a candidate version."""
+
+from airgate.authoring import assets, step
+from airgate.authoring.catalog import sound_models
+from airgate.authoring.dags import model_dag
+
+for spec in sound_models():
+    with model_dag(spec, "training", schedule=spec.schedule.training, doc=__doc__):
+        rows = step("airgate.steps.load:load_window", spec=spec)
+        checked = step("airgate.steps.validate:check", spec=spec, data=rows)
+        features = step(f"{spec.name}.steps:features", spec=spec, data=checked)
+        model = step(f"{spec.name}.steps:train", spec=spec, data=features)
+        evaluation = step("airgate.steps.evaluate:evaluate", spec=spec, model=model, data=features)
+        step(
+            "airgate.steps.register:register",
+            spec=spec,
+            model=model,
+            data=features,
+            evaluation=evaluation,
+            gates_hash=spec.gates.fingerprint(),
+            emits=assets.candidate(spec.name),
+        )

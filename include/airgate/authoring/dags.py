@@ -1,0 +1,39 @@
+"""What every DAG of a model has in common: its id, owner, tags, dates, documentation and the `day` parameter."""
+
+from datetime import UTC, datetime, time
+from typing import Any
+
+from airflow.sdk import DAG, Param
+
+from airgate.authoring.timetable import FeedTimetable
+from airgate.contracts.model_spec import ModelSpec
+from airgate.contracts.runs import Flow, dag_id
+from airgate.runtime.window import DAY_PARAM
+
+# A model waits for its turn here, so that two runs never decide about one model at the same time.
+ONE_AT_A_TIME: tuple[Flow, ...] = ("validation", "promotion", "retraining")
+
+
+def model_dag(spec: ModelSpec, flow: Flow, *, schedule: Any = None, doc: str | None = None, **options: Any) -> DAG:
+    """Make the DAG `<model>_<flow>`.
+
+    `schedule` is a cron expression (its runs get the interval between two ticks, which selects the partitions), an
+    asset, or None. Runs of the past come from backfills, so `catchup` is off.
+    """
+    if isinstance(schedule, str):
+        schedule = FeedTimetable(schedule, last_day=spec.schedule.end)
+    return DAG(
+        dag_id=dag_id(spec.name, flow),
+        dag_display_name=f"{spec.title}: {flow.replace('_', ' ')}",
+        description=spec.purpose,
+        doc_md=doc,
+        schedule=schedule,
+        start_date=datetime.combine(spec.schedule.start, time(), UTC),
+        catchup=False,
+        max_active_runs=1 if flow in ONE_AT_A_TIME else 4,
+        tags={"airgate", spec.name, flow, f"risk:{spec.risk}"},
+        params={DAY_PARAM: Param(None, type=["null", "string"], format="date",
+                                 description="The day to work on. Empty: the run's data interval, or yesterday.")},
+        default_args={"owner": spec.owner},
+        **options,
+    )

@@ -1,0 +1,141 @@
+"""A promotion's two ends: the request that people answer, and the application that trusts nothing but the records."""
+
+import secrets
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.sdk import BaseOperator
+
+from airgate import settings
+from airgate.airflow_api import AirflowApi
+from airgate.contracts.model_spec import ModelSpec
+from airgate.contracts.payloads import Verdict
+from airgate.contracts.promotion import Decision, PromotionRequest
+from airgate.contracts.runs import dag_id
+from airgate.errors import PromotionError
+from airgate.governance import promotion
+from airgate.lifecycle import recording
+from airgate.lifecycle.request_text import body_of, subject_of
+from airgate.registry.answers import AirflowAnswers
+
+# An approval given in the last minute must still be usable when the machine was down for a night.
+GRACE = timedelta(hours=24)
+
+
+class RequestPromotion(BaseOperator):
+    """Writes the request for the version that passed its gates. Gives {"subject", "body", "digest"} for the approvers.
+
+    A retry finds the request that was already made: its text and digest never change within a run.
+    """
+
+    def __init__(self, *, spec: ModelSpec, **options: Any) -> None:
+        super().__init__(**options)
+        self.spec = spec
+
+    def execute(self, context: Any) -> dict[str, str]:
+        """Record `promotion.requested`. Raises PromotionError when no passed verdict stands behind it."""
+        from airgate.registry.versions import Registry
+
+        verdict_event, verdict = passed_verdict(self.spec, recording.payloads(context))
+        candidate = verdict.candidate
+        registry = Registry(settings.load().mlflow_uri)
+        version = registry.version(self.spec.name, candidate.version)
+        if version.digest != candidate.digest:
+            raise PromotionError(f"{self.spec.name} version {version.version} carries digest {version.digest} in MLflow; "
+                                 f"its training recorded {candidate.digest}. Someone changed the version: train a new one.")
+        live = registry.live(self.spec.name)
+        now = datetime.now(UTC)
+        trained_by = recording.newest_success(dag_id(self.spec.name, "training"), "register", run_id=candidate.training_run)
+        request = PromotionRequest(
+            model=self.spec.name, version=candidate.version, model_digest=candidate.digest, gates_hash=candidate.gates_hash,
+            evaluation_digest=verdict.evaluation_digest, verdict_event=verdict_event, expected_current=live.version if live else None,
+            requesters=sorted({recording.actor_text(trained_by.actor) if trained_by else "unknown", recording.actor_of(context)}),
+            requested_at=now, expires_at=now + timedelta(hours=self.spec.promotion.answer_within_hours) + GRACE,
+            code_version=recording.code_version(context), nonce=secrets.token_hex(16),
+        )
+        recorded = recording.record(context, "promotion.requested", request.model, request.version,
+                                    request.model_dump(mode="json"), once=())
+        request = PromotionRequest.model_validate(recorded.body)
+        return {"subject": subject_of(request), "body": body_of(request, verdict), "digest": request.digest()}
+
+
+class ApplyPromotion(BaseOperator):
+    """Reads the answers where Airflow keeps them, applies the rules, and moves the alias on a clear yes.
+
+    Runs whatever became of the approval tasks. Gives {"outcome": "applied" | "refused", "reasons": [...]}.
+    A request is decided once: a cleared and repeated task meets its own earlier decision.
+    """
+
+    def __init__(self, *, spec: ModelSpec, **options: Any) -> None:
+        super().__init__(**options)
+        self.spec = spec
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Decide, record, apply, confirm. Raises PromotionError when there is no request to decide."""
+        run_id = context["dag_run"].run_id
+        event = recording.newest("promotion.requested", self.spec.name, run_id=run_id)
+        if event is None:
+            raise PromotionError("the audit log has no promotion request from this run: clear the 'request' task and let it run.")
+        request = PromotionRequest.model_validate(event.body)
+        earlier = self._decided(context)
+        if earlier:
+            self.log.info("this request was decided before: %s", earlier["outcome"])
+            return earlier
+        config = settings.load()
+        with AirflowApi.from_environment(config.airflow_api) as api:
+            answers = AirflowAnswers(api).answers(self.dag_id, run_id, list(self.spec.promotion.approvers))
+        decision = promotion.decide(request, answers, self.spec.promotion, datetime.now(UTC))
+        return self._settle(context, request, decision)
+
+    def _settle(self, context: Any, request: PromotionRequest, decision: Decision) -> dict[str, Any]:
+        from airgate.registry.versions import Registry
+
+        registry = Registry(settings.load().mlflow_uri)
+        for approval in decision.approvals:
+            recording.record(context, "promotion.approved", request.model, request.version, approval.model_dump(mode="json"),
+                             once=(approval.role,), actor=f"user:{approval.user}")
+        if not decision.approved:
+            return self._refuse(context, request, decision.reasons)
+        version = registry.version(request.model, request.version)
+        if version.digest != request.model_digest:
+            return self._refuse(context, request, [f"version {version.version} no longer carries the digest that was approved"])
+        # The rest is told to the log before and after, so that a crash in between is seen and the next try finishes it.
+        move = {"from_version": request.expected_current, "to_version": request.version, "stage": request.to_stage,
+                "model_digest": request.model_digest, "request_digest": request.digest()}
+        recording.record(context, "stage.moving", request.model, request.version, move, once=())
+        try:
+            registry.move(request.model, request.version, request.expected_current)
+        except PromotionError as conflict:
+            return self._refuse(context, request, [str(conflict)])
+        approvers = [approval.model_dump(mode="json", include={"role", "user"}) for approval in decision.approvals]
+        recording.record(context, "stage.moved", request.model, request.version, {**move, "approvers": approvers}, once=())
+        self.log.info("version %s is now in %s", request.version, request.to_stage)
+        return {"outcome": "applied", "version": request.version, "reasons": []}
+
+    def _refuse(self, context: Any, request: PromotionRequest, reasons: list[str]) -> dict[str, Any]:
+        body = {"request_digest": request.digest(), "reasons": reasons}
+        recording.record(context, "promotion.refused", request.model, request.version, body, once=())
+        self.log.warning("refused: %s", "; ".join(reasons))
+        return {"outcome": "refused", "version": request.version, "reasons": reasons}
+
+    def _decided(self, context: Any) -> dict[str, Any] | None:
+        """The outcome an earlier try of this task recorded, None if there is none."""
+        run_id = context["dag_run"].run_id
+        refused = recording.newest("promotion.refused", self.spec.name, run_id=run_id)
+        if refused:
+            return {"outcome": "refused", "version": refused.version, "reasons": refused.body["reasons"]}
+        moved = recording.newest("stage.moved", self.spec.name, run_id=run_id)
+        return {"outcome": "applied", "version": moved.version, "reasons": []} if moved else None
+
+
+def passed_verdict(spec: ModelSpec, payloads: list[dict[str, Any]]) -> tuple[str, Verdict]:
+    """The verdict an asset event names, or the newest one; as the log has it, and only when it passed."""
+    named = str(payloads[-1].get("event_id", "")) if payloads else ""
+    event = recording.by_id(named) if named else recording.newest("gate.verdict", spec.name)
+    if event is None or event.kind != "gate.verdict" or event.model != spec.name:
+        raise PromotionError(f"the audit log has no gate verdict {named} for {spec.name}. Run {dag_id(spec.name, 'validation')} first.")
+    verdict = Verdict.model_validate(event.body)
+    if not verdict.passed:
+        failed = ", ".join(gate.name for gate in verdict.gates if not gate.passed)
+        raise PromotionError(f"{spec.name} version {verdict.candidate.version} did not pass: {failed}. It cannot be promoted.")
+    return str(event.event_id), verdict

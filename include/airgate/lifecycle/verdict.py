@@ -1,0 +1,70 @@
+"""Validation's last task: the gates are applied to recorded evidence, and the verdict is written down before it counts."""
+
+from typing import Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+from airgate.contracts.model_spec import ModelSpec
+from airgate.contracts.payloads import Candidate, GateResult, Verdict
+from airgate.contracts.runs import dag_id
+from airgate.errors import GateError
+from airgate.governance import gates
+from airgate.lifecycle import recording
+from airgate.lifecycle.candidate import candidate_of
+
+
+class VerdictOperator(BaseOperator):
+    """Judges the candidate and emits `validated` on a pass; fails the run, naming every gate, otherwise.
+
+    The evidence is read from the log and the artifact store by digest, not from XCom, which a user may overwrite.
+    """
+
+    template_fields = ("evidence",)
+
+    def __init__(self, *, spec: ModelSpec, evidence: BaseOperator, **options: Any) -> None:
+        super().__init__(**options)
+        self.spec = spec
+        self.evidence_task = evidence.task_id
+        # The edge in the graph; the value is read from the log.
+        self.evidence = None
+        self.set_upstream(evidence)
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Record the verdict and give it. Raises AirflowFailException with one line a gate when one did not pass."""
+        event = recording.newest_success(self.dag_id, self.evidence_task, run_id=context["dag_run"].run_id)
+        if event is None:
+            raise GateError(f"the audit log has no evidence from task '{self.evidence_task}' of this run. "
+                            "A task marked success by hand leaves none: clear it and let it run.")
+        evidence = recording.output_of(event)
+        candidate = candidate_of(self.spec, recording.payloads(context))
+        results = gates.judge(candidate, evidence, self.spec.gates, data_check_of(candidate))
+        production = evidence.get("production_version")
+        verdict = Verdict(candidate=candidate, passed=all(result.passed for result in results), gates=results,
+                          evaluation_digest=event.body["output"]["digest"], production_version=production)
+        body = verdict.model_dump(mode="json", exclude={"event_id"})
+        recorded = recording.record(context, "gate.verdict", self.spec.name, candidate.version, body,
+                                    once=("try", str(context["ti"].try_number)))
+        for result in results:
+            self.log.info("%s  %s: %s", "passed" if result.passed else "FAILED", result.name, result.evidence)
+        if not verdict.passed:
+            raise AirflowFailException(explain(self.spec.name, candidate, results))
+        payload = verdict.model_copy(update={"event_id": str(recorded.event_id)}).model_dump(mode="json")
+        recording.emit(context, self.outlets, payload)
+        return payload
+
+
+def data_check_of(candidate: Candidate) -> str | None:
+    """Digest of the report that the training run's data check attached, None when the log has no passed check."""
+    event = recording.newest_success(dag_id(candidate.model, "training"), "check", run_id=candidate.training_run)
+    if event is None:
+        return None
+    report = event.body.get("attachments", {}).get("data_check.json")
+    return str(report["digest"]) if report else None
+
+
+def explain(model: str, candidate: Candidate, results: list[GateResult]) -> str:
+    """The failure as a person reads it: which gates failed, with the numbers."""
+    failed = [result for result in results if not result.passed]
+    lines = [f"{model} version {candidate.version} did not pass {len(failed)} of {len(results)} gates:"]
+    return "\n".join([*lines, *(f"- {result.name}: {result.evidence}" for result in failed)])
