@@ -1,0 +1,148 @@
+"""`airgate audit`: create, verify, show, sweep."""
+
+import argparse
+import json
+import os
+import sys
+from datetime import timedelta
+
+from airgate import settings
+from airgate.audit.completeness import AirflowAccount
+from airgate.audit.entry import StoredEvent
+from airgate.audit.event import KINDS, canonical, time_text
+from airgate.audit.store import AuditStore
+from airgate.errors import AuditError, ConfigError, nearest
+
+EXIT_TAMPERED = 1
+EXIT_INCOMPLETE = 3
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the four verbs."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    create = verbs.add_parser("create", help="make the log's tables; does nothing where they are")
+    verify = verbs.add_parser("verify", help="hash the whole log again; exit 0 ok, 1 tampered, 3 incomplete")
+    verify.add_argument("--complete", action="store_true", help="also compare it with Airflow's own account (REST API)")
+    show = verbs.add_parser("show", help="list events, the newest last")
+    show.add_argument("--model", help="only of this model")
+    show.add_argument("--dag", help="only of this DAG")
+    show.add_argument("--run", help="only of this DAG run id")
+    show.add_argument("--kind", help="only of this kind: " + ", ".join(KINDS))
+    show.add_argument("--limit", type=_positive, default=50, help="the last N events (default 50)")
+    show.add_argument("--json", action="store_true", help="one JSON object a line")
+    sweep = verbs.add_parser("sweep", help="add what Airflow says happened and the log lacks, marked as recovered")
+    sweep.add_argument("--settle", type=float, default=0.0, metavar="SECONDS", help="leave what ended later")
+    for verb in (create, verify, show, sweep):
+        verb.add_argument("--url", help="the log's database (default: AIRGATE_AUDIT_URL)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what was asked and give the exit code. Raises AuditError or ConfigError where it cannot be done."""
+    store = AuditStore(args.url or settings.load().audit_url)
+    return {"create": _create, "verify": _verify, "show": _show, "sweep": _sweep}[args.verb](store, args)
+
+
+def _create(store: AuditStore, _args: argparse.Namespace) -> int:
+    store.create()
+    _print(f"audit log at {store.where}: {store.head()[0]} events")
+    return 0
+
+
+def _verify(store: AuditStore, args: argparse.Namespace) -> int:
+    report = store.verify()
+    _print(report.line())
+    _print(f"{report.size} events, root {report.root.hex()}")
+    if not args.complete:
+        return 0 if report.ok else EXIT_TAMPERED
+    from airgate.audit.sweep import compare
+
+    found = compare(_account(), store)
+    if found.added:
+        _print(f"completeness: MISSING {len(found.added)} of {found.tries} task tries")
+        for record in found.added:
+            _print(f"  {record.line()}")
+    else:
+        _print("completeness: ok")
+    if not report.ok:
+        return EXIT_TAMPERED
+    return EXIT_INCOMPLETE if found.added else 0
+
+
+def _sweep(store: AuditStore, args: argparse.Namespace) -> int:
+    from airgate.audit.sweep import sweep
+
+    report = sweep(_account(), store, settle=timedelta(seconds=args.settle))
+    _print(f"{report.tries} task tries compared, {len(report.added)} events added")
+    for record in report.added:
+        _print(f"  {record.line()}")
+    return 0
+
+
+def _show(store: AuditStore, args: argparse.Namespace) -> int:
+    if args.kind and args.kind not in KINDS:
+        raise AuditError(f"there is no event kind '{args.kind}'; {nearest(args.kind, KINDS)}")
+    found = store.events(
+        model=args.model, dag_id=args.dag, run_id=args.run, kind=args.kind, limit=args.limit, newest_first=True
+    )[::-1]
+    if args.json:
+        for stored in found:
+            _print(_as_json(stored))
+        return 0
+    rows = [("seq", "time (UTC)", "kind", "who", "what"), *map(_as_row, found)]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    for row in rows:
+        _print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]).rstrip())
+    return 0
+
+
+def _as_json(stored: StoredEvent) -> str:
+    record = {"event": json.loads(canonical(stored.event)), "seq": stored.seq, "stored_at": time_text(stored.stored_at)}
+    return json.dumps(record | {"leaf_hash": stored.leaf_hash.hex()}, ensure_ascii=False)
+
+
+def _as_row(stored: StoredEvent) -> tuple[str, str, str, str, str]:
+    event, task = stored.event, stored.event.task
+    what = [f"{event.model}{f' v{event.version}' if event.version else ''}"] if event.model else []
+    if task:
+        mapped = f"[{task.map_index}]" if task.map_index >= 0 else ""
+        what.append(f"{task.dag_id} {task.run_id} {task.task_id}{mapped} try {task.try_number}")
+    for key in ("passed", "state", "stage", "reason", "error", "message"):
+        if event.body.get(key) is not None:
+            what.append(f"{key}={_short(event.body[key])}")
+    if event.recovered:
+        what.append("recovered")
+    time = time_text(event.occurred_at)[:19].replace("T", " ")
+    return str(stored.seq), time, event.kind, _plain(f"{event.actor.kind}:{event.actor.name}"), _plain(", ".join(what))
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _plain(text: str) -> str:
+    """Make text from the log safe for a terminal and for one line: no control characters."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def _account() -> AirflowAccount:
+    from airgate.audit.airflow_account import RestAccount
+
+    user, password = os.environ.get("AIRGATE_API_USER"), os.environ.get("AIRGATE_API_PASSWORD")
+    if not user or not password:
+        raise ConfigError(
+            "comparing the log with Airflow needs an Airflow user: set AIRGATE_API_USER and AIRGATE_API_PASSWORD "
+            "(the viewer role is enough)"
+        )
+    return RestAccount(settings.load().airflow_api, user, password)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not allowed; give 1 or more")
+    return value
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(line + "\n")

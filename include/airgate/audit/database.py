@@ -1,0 +1,140 @@
+"""How the audit store reaches its database from any process: no pool, timeouts, few retries, no password shown."""
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import NullPool
+
+from airgate.errors import AuditError, ConfigError, nearest
+
+ATTEMPTS = 6
+_POSTGRESQL = "postgresql+psycopg2"
+_DRIVERS = {
+    "sqlite": "sqlite", "sqlite+pysqlite": "sqlite",
+    "postgres": _POSTGRESQL, "postgresql": _POSTGRESQL, _POSTGRESQL: _POSTGRESQL,
+}
+# serialization_failure, deadlock_detected, lock_not_available, admin_shutdown: the same request may pass next time.
+_TRANSIENT = {"40001", "40P01", "55P03", "57P01"}
+_NO_TABLE = "42P01"
+_WRITES = "airgate_writes"
+_jitter = random.SystemRandom()
+T = TypeVar("T")
+
+
+class Database:
+    """One audit database. Every transaction opens its own connection, so nothing is shared over a fork."""
+
+    def __init__(self, url: str, timeout: float = 10.0) -> None:
+        """Read the URL; nothing is opened yet. `timeout` (seconds) bounds connecting and waiting for the lock.
+
+        Raises ConfigError for a URL that cannot serve.
+        """
+        self.url = _read_url(url)
+        self.where = _place(self.url)
+        self.engine = _engine(self.url, timeout)
+
+    def transact(self, work: Callable[[Connection], T], *, write: bool) -> T:
+        """Run `work` in one transaction and give its result; a lost lock or a broken connection is tried again.
+
+        `work` must be idempotent: a commit whose answer was lost is repeated. A read sees one snapshot.
+        Raises AuditError when the database cannot be reached or refuses.
+        """
+        for attempt in range(ATTEMPTS):
+            try:
+                return self._once(work, write)
+            except DBAPIError as error:
+                if attempt + 1 == ATTEMPTS or not _transient(error):
+                    raise AuditError(self._explain(error)) from None
+                time.sleep(_jitter.uniform(0.5, 1.0) * 0.02 * 2**attempt)
+        raise AssertionError("unreachable")
+
+    def prepare(self) -> None:
+        """Make the directory of a SQLite file; other databases are somebody else's to make."""
+        if self.url.database and self.engine.dialect.name == "sqlite":
+            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+            Path(self.url.database).touch()
+
+    def _once(self, work: Callable[[Connection], T], write: bool) -> T:
+        if self.engine.dialect.name == "sqlite" and not Path(str(self.url.database)).exists():
+            raise AuditError(f"there is no audit log at {self.where}; create it with `airgate audit create`")
+        options: dict[str, Any] = {_WRITES: write}
+        if self.engine.dialect.name == "postgresql" and not write:
+            options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        with self.engine.connect().execution_options(**options) as connection, connection.begin():
+            return work(connection)
+
+    def _explain(self, error: DBAPIError) -> str:
+        text = str(error.orig).strip()
+        if getattr(error.orig, "pgcode", None) == _NO_TABLE or "no such table" in text:
+            return f"there is no audit log at {self.where}; create it with `airgate audit create`"
+        for secret in (self.url.password, self.url.query.get("password")):
+            text = text.replace(str(secret), "***") if secret else text
+        return f"the audit store at {self.where} failed: {text or type(error.orig).__name__}"
+
+
+def _read_url(text: str) -> URL:
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise ConfigError(
+            "the audit URL cannot be read; allowed: sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE "
+            "(AIRGATE_AUDIT_URL)"
+        ) from None
+    if url.drivername not in _DRIVERS:
+        raise ConfigError(f"the audit URL names the database '{url.drivername}'; {nearest(url.drivername, _DRIVERS)}")
+    if url.host and "@" in url.host:
+        raise ConfigError("the audit URL's password has an unescaped '@'; write it as %40 (AIRGATE_AUDIT_URL)")
+    if url.drivername.startswith("sqlite") and url.database in (None, "", ":memory:"):
+        raise ConfigError("the audit URL names SQLite in memory, which forgets; write sqlite:///PATH")
+    return url.set(drivername=_DRIVERS[url.drivername])
+
+
+def _place(url: URL) -> str:
+    if url.drivername == "sqlite":
+        return str(url.database)
+    host = url.host or url.query.get("host") or "localhost"
+    return f"{host}:{url.port or 5432}/{url.database}"
+
+
+def _engine(url: URL, timeout: float) -> Engine:
+    arguments: dict[str, Any]
+    if url.drivername == "sqlite":
+        arguments = {"timeout": timeout}
+    else:
+        # idle_in_transaction_session_timeout: a writer stopped while it holds the head row would stop all.
+        milliseconds = int(timeout * 1000)
+        arguments = {"connect_timeout": max(2, round(timeout / 2)), "application_name": "airgate-audit"}
+        if "options" not in url.query:
+            arguments["options"] = f"-c lock_timeout={milliseconds} -c idle_in_transaction_session_timeout=60000"
+    engine = create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=arguments)
+    if url.drivername == "sqlite":
+        event.listen(engine, "connect", _open_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _open_sqlite(connection: Any, _record: Any) -> None:
+    # The driver's own BEGIN comes too late and is never IMMEDIATE: two writers would read the same head.
+    connection.isolation_level = None
+    if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _transient(error: DBAPIError) -> bool:
+    code = getattr(error.orig, "pgcode", None)
+    text = str(error.orig)
+    locked = "database is locked" in text or "database is busy" in text
+    return locked or code in _TRANSIENT or error.connection_invalidated
+
+
