@@ -1,4 +1,4 @@
-"""What `step()` decided at parse time and an operator carries out at run time: the seam between authoring and runtimes."""
+"""What `step()` decided at parse time and an operator carries out: the seam between authoring and the runtimes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StepPlan:
     inputs: Mapping[str, str] = field(default_factory=dict)
     """Argument -> task id of the upstream step whose artifact it takes."""
     json_inputs: Mapping[str, Any] = field(default_factory=dict)
-    """Argument -> what Airflow resolves at run time into a JSON value: an XComArg of a task that is no step, or a DagParam."""
+    """Argument -> what becomes a JSON value at run time: the XComArg of a task that is no step, or a DagParam."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Argument -> JSON value known at parse time."""
     spec: ModelSpec | None = None
