@@ -10,7 +10,7 @@ for spec in sound_models():
         checked = step("airgate.steps.validate:check", spec=spec, data=rows)
         features = step(f"{spec.name}.steps:features", spec=spec, data=checked)
         model = step(f"{spec.name}.steps:train", spec=spec, data=features)
-        evaluation = step("airgate.steps.evaluate:evaluate", spec=spec, model=model, data=features)
+        evaluation = step("airgate.steps.evaluate:evaluate", spec=spec, model=model, data=checked)
         step(
             "airgate.steps.register:register",
             spec=spec,

@@ -13,11 +13,12 @@ from airgate.errors import ConfigError
 class AirflowApi:
     """A session with one Airflow as one user. Use it as a context manager."""
 
-    def __init__(self, address: str, user: str, password: str, timeout: float = 30) -> None:
+    def __init__(self, address: str, user: str, password: str, timeout: float = 30,
+                 transport: httpx.BaseTransport | None = None) -> None:
         self.address = address.rstrip("/")
         self.user = user
         self._password = password
-        self._http = httpx.Client(base_url=self.address, timeout=timeout)
+        self._http = httpx.Client(base_url=self.address, timeout=timeout, transport=transport)
 
     @classmethod
     def from_environment(cls, address: str) -> Self:

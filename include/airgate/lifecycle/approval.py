@@ -1,7 +1,6 @@
 """One role's answer to a promotion request, asked in the Airflow UI under 'Required Actions'."""
 
 from datetime import timedelta
-from typing import Any
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Param
@@ -13,23 +12,20 @@ from airgate.contracts.runs import approval_task
 REQUEST_TASK = "request"
 
 
-class ApprovalTask(HITLOperator):
-    """Asks the people of one role. No default answer: when nobody answers in time, that is a refusal.
+def ask(spec: ModelSpec, role: str) -> HITLOperator:
+    """The task that asks the people of one role. No default answer: when nobody answers in time, that is a refusal.
 
-    What this task's state or XCom says later decides nothing: `ApplyPromotion` reads the answer record itself.
+    What the task's state or XCom says later decides nothing: `ApplyPromotion` reads the answer record itself.
     """
-
-    def __init__(self, *, spec: ModelSpec, role: str, **options: Any) -> None:
-        shown = "{{ ti.xcom_pull(task_ids='" + REQUEST_TASK + "')['%s'] }}"
-        super().__init__(
-            task_id=approval_task(role),
-            subject=f"{role.replace('_', ' ')}: " + shown % "subject",
-            body=shown % "body",
-            options=[APPROVE, REFUSE],
-            params={"reason": Param("", type="string", title="Reason",
-                                    description="What you looked at and why you decide so. A refusal needs one.")},
-            assigned_users=[{"id": person, "name": person} for person in spec.promotion.approvers[role]],
-            response_timeout=timedelta(hours=spec.promotion.answer_within_hours),
-            retries=0,
-            **options,
-        )
+    shown = "{{ ti.xcom_pull(task_ids='" + REQUEST_TASK + "')['%s'] }}"
+    return HITLOperator(
+        task_id=approval_task(role),
+        subject=f"{role.replace('_', ' ')}: " + shown % "subject",
+        body=shown % "body",
+        options=[APPROVE, REFUSE],
+        params={"reason": Param("", type="string", title="Reason",
+                                description="What you looked at and why you decide so. A refusal needs one.")},
+        assigned_users=[{"id": person, "name": person} for person in spec.promotion.approvers[role]],
+        response_timeout=timedelta(hours=spec.promotion.answer_within_hours),
+        retries=0,
+    )

@@ -8,6 +8,7 @@ from airflow.sdk import BaseOperator
 
 from airgate import settings
 from airgate.airflow_api import AirflowApi
+from airgate.audit.event import Actor
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.payloads import Verdict
 from airgate.contracts.promotion import Decision, PromotionRequest
@@ -15,6 +16,7 @@ from airgate.contracts.runs import dag_id
 from airgate.errors import PromotionError
 from airgate.governance import promotion
 from airgate.lifecycle import recording
+from airgate.lifecycle.candidate import REGISTER_TASK
 from airgate.lifecycle.request_text import body_of, subject_of
 from airgate.registry.answers import AirflowAnswers
 
@@ -45,11 +47,14 @@ class RequestPromotion(BaseOperator):
                                  f"its training recorded {candidate.digest}. Someone changed the version: train a new one.")
         live = registry.live(self.spec.name)
         now = datetime.now(UTC)
-        trained_by = recording.newest_success(dag_id(self.spec.name, "training"), "register", run_id=candidate.training_run)
+        trained_by = recording.newest_success(dag_id(self.spec.name, "training"), REGISTER_TASK, run_id=candidate.training_run)
+        if trained_by is None:
+            raise PromotionError(f"the audit log has no training run {candidate.training_run!r}: nobody can say who trained "
+                                 f"{self.spec.name} version {candidate.version}, so nobody can be kept from approving it.")
         request = PromotionRequest(
             model=self.spec.name, version=candidate.version, model_digest=candidate.digest, gates_hash=candidate.gates_hash,
             evaluation_digest=verdict.evaluation_digest, verdict_event=verdict_event, expected_current=live.version if live else None,
-            requesters=sorted({recording.actor_text(trained_by.actor) if trained_by else "unknown", recording.actor_of(context)}),
+            requesters=sorted({recording.actor_text(actor) for actor in (trained_by.actor, recording.actor_of(context))}),
             requested_at=now, expires_at=now + timedelta(hours=self.spec.promotion.answer_within_hours) + GRACE,
             code_version=recording.code_version(context), nonce=secrets.token_hex(16),
         )
@@ -93,7 +98,7 @@ class ApplyPromotion(BaseOperator):
         registry = Registry(settings.load().mlflow_uri)
         for approval in decision.approvals:
             recording.record(context, "promotion.approved", request.model, request.version, approval.model_dump(mode="json"),
-                             once=(approval.role,), actor=f"user:{approval.user}")
+                             once=(approval.role,), actor=Actor(kind="user", name=approval.user))
         if not decision.approved:
             return self._refuse(context, request, decision.reasons)
         version = registry.version(request.model, request.version)

@@ -4,34 +4,42 @@ import hashlib
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
-from airgate.audit.event import AuditEvent, event_id_of
-from airgate.audit.store import AuditStore
+from airgate.audit.event import Actor, AuditEvent, Kind, TaskRef, event_id_of
 from airgate.contracts import calls
 from airgate.contracts.step import ArtifactRef
 from airgate.errors import ArtifactError
 from airgate.runtime import record as step_record
 
+if TYPE_CHECKING:
+    from airgate.audit.store import AuditStore
 
-def store() -> AuditStore:
+
+def store() -> "AuditStore":
     """The installation's audit log."""
     return step_record.store()
 
 
-def record(context: Any, kind: str, model: str, version: str | None, body: dict[str, Any], *, once: Sequence[str],
-           actor: str | None = None) -> AuditEvent:
+def record(context: Any, kind: Kind, model: str, version: str | None, body: dict[str, Any], *, once: Sequence[str],
+           actor: Actor | None = None) -> AuditEvent:
     """Append a decision of this task and give the event, or give the one that an earlier try of it appended.
 
     `once` tells apart several decisions of one kind in one task. `actor` is who decided, if not who started the run.
     """
     ti = context["ti"]
-    event_id = event_id_of(ti.dag_id, ti.run_id, ti.task_id, str(ti.map_index), kind, *once)
+    map_index = -1 if ti.map_index is None else ti.map_index
+    event_id = event_id_of(ti.dag_id, ti.run_id, ti.task_id, map_index, kind, *once)
     log = store()
     earlier = log.get(event_id)
     if earlier is not None:
         return earlier.event
-    event = step_record.decision_event(context, event_id=event_id, kind=kind, model=model, version=version, body=body, actor=actor)
+    event = AuditEvent(
+        event_id=event_id, kind=kind, occurred_at=datetime.now(UTC), actor=actor or actor_of(context),
+        task=TaskRef(dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=map_index, try_number=ti.try_number),
+        model=model, version=version, source="operator", code=step_record.code_of(ti), body=body,
+    )
     log.append(event)
     return event
 
@@ -50,7 +58,7 @@ def emit(context: Any, outlets: Sequence[Any], payload: dict[str, Any]) -> None:
         context["outlet_events"][asset].extra = payload
 
 
-def newest(kind: str, model: str, run_id: str | None = None) -> AuditEvent | None:
+def newest(kind: Kind, model: str, run_id: str | None = None) -> AuditEvent | None:
     """The newest event of a kind for a model, optionally from one DAG run."""
     found = store().events(kind=kind, model=model, run_id=run_id, newest_first=True, limit=1)
     return found[0].event if found else None
@@ -62,15 +70,13 @@ def newest_success(dag_id: str, task_id: str, run_id: str | None = None) -> Audi
     return next((item.event for item in found if item.event.source == "operator"), None)
 
 
-def history(kind: str, model: str) -> list[AuditEvent]:
+def history(kind: Kind, model: str) -> list[AuditEvent]:
     """All events of a kind for a model, oldest first."""
     return [item.event for item in store().events(kind=kind, model=model)]
 
 
 def by_id(event_id: str) -> AuditEvent | None:
     """One event, None when the log does not have it or the text is no event id."""
-    from uuid import UUID
-
     try:
         wanted = UUID(event_id)
     except ValueError:
@@ -90,16 +96,16 @@ def output_of(event: AuditEvent) -> Any:
     return json.loads(raw)
 
 
-def actor_text(actor: Any) -> str:
-    """'user:ana' for a person, otherwise the kind of thing that acted, with its name."""
-    return f"{actor.kind}:{actor.name}" if actor.name else str(actor.kind)
-
-
-def actor_of(context: Any) -> str:
-    """Who started this DAG run."""
+def actor_of(context: Any) -> Actor:
+    """Who or what started this DAG run."""
     return step_record.actor_of(context["dag_run"])
+
+
+def actor_text(actor: Actor) -> str:
+    """An actor in one word: 'user:mia', 'schedule:diagnosis_classifier_training'."""
+    return f"{actor.kind}:{actor.name}"
 
 
 def code_version(context: Any) -> str:
     """Commit of the DAG bundle, or what the installation names."""
-    return step_record.code_version(context)
+    return step_record.code_of(context["ti"]).commit

@@ -20,14 +20,10 @@ class VerdictOperator(BaseOperator):
     The evidence is read from the log and the artifact store by digest, not from XCom, which a user may overwrite.
     """
 
-    template_fields = ("evidence",)
-
     def __init__(self, *, spec: ModelSpec, evidence: BaseOperator, **options: Any) -> None:
         super().__init__(**options)
         self.spec = spec
         self.evidence_task = evidence.task_id
-        # The edge in the graph; the value is read from the log.
-        self.evidence = None
         self.set_upstream(evidence)
 
     def execute(self, context: Any) -> dict[str, Any]:
@@ -60,7 +56,7 @@ def data_check_of(candidate: Candidate) -> str | None:
     if event is None:
         return None
     report = event.body.get("attachments", {}).get("data_check.json")
-    return str(report["digest"]) if report else None
+    return str(report) if report else None
 
 
 def explain(model: str, candidate: Candidate, results: list[GateResult]) -> str:

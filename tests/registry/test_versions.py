@@ -1,0 +1,56 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airgate.errors import PromotionError
+from airgate.registry.versions import DIGEST_TAG, Registry
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    from mlflow.tracking import MlflowClient
+
+    folder: Path = tmp_path_factory.mktemp("mlflow")
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    client.create_registered_model("m")
+    for number in range(3):
+        client.create_model_version("m", source=f"file://{folder}/{number}", tags={DIGEST_TAG: f"digest-{number + 1}"})
+    yield client
+
+
+@pytest.fixture
+def registry(client: Any) -> Registry:
+    return Registry(client.tracking_uri)
+
+
+def test_a_version_and_its_digest(registry: Registry) -> None:
+    found = registry.version("m", "2")
+    assert (found.model, found.version, found.digest) == ("m", "2", "digest-2")
+
+
+def test_a_version_that_is_not_there(registry: Registry) -> None:
+    with pytest.raises(PromotionError, match="m has no version 9 in MLflow. Run m_training"):
+        registry.version("m", "9")
+
+
+def test_nothing_is_live_at_first(registry: Registry) -> None:
+    assert registry.live("m") is None
+    assert registry.live("unknown") is None
+
+
+def test_moving_the_alias(registry: Registry, client: Any) -> None:
+    registry.move("m", "1", expected=None)
+    registry.move("m", "1", expected=None)  # finishing what a crash interrupted
+    live = registry.live("m")
+    assert live is not None
+    assert live.version == "1"
+    registry.move("m", "2", expected="1")
+    with pytest.raises(PromotionError, match="production is version 2, the request was made when it was 1"):
+        registry.move("m", "3", expected="1")
+    after = registry.live("m")
+    assert after is not None
+    assert after.version == "2"
