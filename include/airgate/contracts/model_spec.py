@@ -13,7 +13,7 @@ from airgate.contracts.base import Contract
 from airgate.errors import SpecError, nearest
 
 SPEC_FILE = "model.yaml"
-NAME = r"^[a-z][a-z0-9_]{1,62}$"
+NAME = r"^[a-z][a-z0-9_]{0,62}$"
 
 
 class ColumnSpec(Contract):
