@@ -1,0 +1,90 @@
+"""Is each part well, and wait until it is."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any
+
+import httpx
+
+from airgate.errors import ConfigError
+from airgate.platform import services
+from airgate.platform.environment import Installation
+from airgate.platform.processes import Processes
+
+# Airflow's names for its parts in /monitor/health, where they differ from ours.
+AIRFLOW_NAMES = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
+
+
+def healthy(installation: Installation, processes: Processes) -> set[str]:
+    """Names of the services that run and say they are well."""
+    with httpx.Client(timeout=5, trust_env=False) as http:
+        return _healthy(installation, processes, http)
+
+
+def _healthy(installation: Installation, processes: Processes, http: httpx.Client) -> set[str]:
+    running = {name: process for name in services.ALL if (process := processes.find(name)) is not None}
+    well = running.keys() & {"postgres"}
+    if "step-server" in running and installation.step_socket.is_socket():
+        well |= {"step-server"}
+    if "mlflow" in running and _answers(http, f"{installation.mlflow_url}/health"):
+        well |= {"mlflow"}
+    if "api-server" in running:
+        report = _airflow_report(http, installation)
+        if report:
+            well |= {"api-server"}
+        for name, their_name in AIRFLOW_NAMES.items():
+            if name in running and _beats(report.get(their_name) or {}, their_name, running[name].create_time()):
+                well |= {name}
+    return set(well)
+
+
+def wait(installation: Installation, processes: Processes, names: Iterable[str], tell: Callable[[str], None],
+         patience: float = 240.0) -> None:
+    """Return when all of `names` are well; `tell` is called with each one's name as it gets there.
+
+    Raises ConfigError, with the end of its log, when one ends or is not well after `patience` seconds.
+    """
+    missing = set(names)
+    deadline = time.monotonic() + patience
+    http = httpx.Client(timeout=5, trust_env=False)
+    while missing:
+        now = _healthy(installation, processes, http) & missing
+        for name in sorted(now):
+            tell(name)
+        missing -= now
+        for name in sorted(missing):
+            if processes.find(name) is None:
+                raise ConfigError(_complaint(processes, name, "ended while starting"))
+        if missing and time.monotonic() > deadline:
+            raise ConfigError(_complaint(processes, min(missing), f"is not well after {patience:.0f} s"))
+        if missing:
+            time.sleep(0.25)
+
+
+def _complaint(processes: Processes, name: str, what: str) -> str:
+    return (f"{name} {what}. The end of its log, {processes.log(name)}:\n"
+            + "\n".join(f"  | {line}" for line in processes.last_lines(name).splitlines())
+            + "\nWhat was started is left running for a look; `make down` stops it.")
+
+
+def _answers(http: httpx.Client, url: str) -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        return http.get(url).is_success
+    return False
+
+
+def _airflow_report(http: httpx.Client, installation: Installation) -> dict[str, Any]:
+    with contextlib.suppress(httpx.HTTPError, ValueError):
+        answer = http.get(f"{installation.airflow_url}/api/v2/monitor/health")
+        if answer.is_success:
+            return dict(answer.json())
+    return {}
+
+
+def _beats(part: dict[str, Any], name: str, started: float) -> bool:
+    """Healthy by a heartbeat of this process: one of its predecessor may still be fresh."""
+    heartbeat = part.get(f"latest_{name}_heartbeat")
+    fresh = isinstance(heartbeat, str) and datetime.fromisoformat(heartbeat).timestamp() >= started
+    return part.get("status") == "healthy" and fresh
