@@ -1,13 +1,11 @@
 """The models there are: which folders under the models folder hold a sound one, and what is wrong with the others."""
 
-import ast
 from collections.abc import Iterator
 from pathlib import Path
 
 from airgate import settings
-from airgate.authoring.annotations import UnfitAnnotationError, read_hint
 from airgate.authoring.signature import KIND_WORDS, StepSignature, signature_of
-from airgate.authoring.source import FunctionNode, Source, load_file
+from airgate.authoring.source import Source, load_file
 from airgate.contracts.model_spec import SPEC_FILE, ModelSpec, load_spec
 from airgate.contracts.step import ArtifactKind
 from airgate.errors import AirgateError, ConfigError, SpecError, WiringError, nearest
@@ -175,20 +173,15 @@ def _resource_faults(path: Path, spec: ModelSpec, source: Source) -> Iterator[st
 
 
 def standard_steps() -> set[str]:
-    """Names of the platform's own steps: public functions in airgate/steps that take a StepContext."""
-    names: set[str] = set()
-    for path in _STANDARD_STEPS.glob("*.py"):
-        source = load_file(path, f"airgate.steps.{path.stem}")
-        names.update(name for name in source.public_functions() if _takes_context(source.functions[name], source))
-    return names
+    """Names of the platform's own steps: public functions in airgate/steps that take a StepContext and can be steps."""
+    return {name for path in _STANDARD_STEPS.glob("*.py")
+            for name in load_file(path, f"airgate.steps.{path.stem}").public_functions()
+            if _is_step(f"airgate.steps.{path.stem}:{name}")}
 
 
-def _takes_context(function: FunctionNode, source: Source) -> bool:
-    given: list[ast.arg] = [*function.args.args, *function.args.kwonlyargs]
-    for argument in given:
-        try:
-            if argument.annotation and read_hint(argument.annotation, source).kind == "context":
-                return True
-        except UnfitAnnotationError:
-            continue
-    return False
+def _is_step(ref: str) -> bool:
+    try:
+        parameters = signature_of(ref).parameters.values()
+    except WiringError:  # a helper, whose arguments or value never travel
+        return False
+    return any(parameter.kind == "context" for parameter in parameters)

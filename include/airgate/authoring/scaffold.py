@@ -94,15 +94,15 @@ from airgate.steps.train_xgboost import fit
 def features(data: pd.DataFrame) -> pd.DataFrame:
     """Add what the model learns from; keep the id and, where there is one, the label.
 
-    Batch scoring calls this too, on rows without a label. So let each row depend on itself alone: a mean over all rows
-    would be another one when scoring.
+    Training, evaluation and batch scoring all call this, the last on rows without a label. So let each row depend on
+    itself alone: a mean over all rows would be another one when scoring.
     """
     return data.assign(radius_spread=data["worst_radius"] - data["mean_radius"])
 
 
 def train(data: pd.DataFrame, ctx: StepContext) -> Model:
-    """Learn from what `features` gave. `ctx.spec` is model.yaml; ctx.log_metric("name", value) reaches MLflow."""
-    return fit(data, ctx)
+    """Learn from checked rows. `ctx.spec` is model.yaml; ctx.log_metric("name", value) reaches MLflow."""
+    return fit(features(data), ctx)
 ''')
 
 
@@ -151,7 +151,7 @@ def _check_name(name: str) -> None:
     suggestion = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower()[:50]
     if not re.fullmatch(NAME, suggestion) or keyword.iskeyword(suggestion) or suggestion in RESERVED_NAMES:
         suggestion = f"{suggestion}_model" if re.fullmatch(NAME, f"{suggestion}_model") else "my_model"
-    raise SpecError(f"'{name}' cannot be the name of a model; did you mean '{suggestion}'? Allowed: 2 to 63 lower case "
+    raise SpecError(f"'{name}' cannot be the name of a model; did you mean '{suggestion}'? Allowed: 1 to 63 lower case "
                     "letters, digits and _, a letter first; no Python keyword, "
                     f"and not {' or '.join(sorted(RESERVED_NAMES))}.")
 

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from importlib.util import decode_source
 from pathlib import Path
 
 from airgate import settings
@@ -122,7 +123,7 @@ def _parse(path: Path, text: bytes) -> ast.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an odd escape in a string is the steps' linter's business
-            return ast.parse(text, filename=str(path))
+            return ast.parse(decode_source(text), filename=str(path))
     except SyntaxError as error:
         where = f"{path}, line {error.lineno or 1}"
         raise WiringError(f"{where}: not valid Python: {error.msg}. Correct the file.") from None
