@@ -106,7 +106,8 @@ def test_the_fingerprint_changes_with_every_threshold() -> None:
 
 
 trees = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*SOUND, "x"]), inner, max_size=4))
+                     lambda inner: st.lists(inner, max_size=3)
+                     | st.dictionaries(st.sampled_from([*SOUND, "x"]), inner, max_size=4))
 
 
 @given(trees)

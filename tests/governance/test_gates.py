@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airgate.contracts.model_spec import ComparisonSpec, GatesSpec, MetricBound
-from airgate.contracts.payloads import Candidate
+from airgate.contracts.payloads import Candidate, GateResult
 from airgate.contracts.step import Window
 from airgate.governance import gates
 
@@ -31,16 +31,26 @@ def evidence(**changes: object) -> dict[str, object]:
             "production": None, "difference": None, "digest_verified": True, "candidate_digest": DIGEST, **changes}
 
 
-def failed(evidence: dict[str, object], subject: Candidate | None = None, report: str | None = REPORT) -> list[str]:
-    return [result.name for result in gates.judge(subject or candidate(), evidence, SPEC, report) if not result.passed]
+def judge(evidence: dict[str, object], subject: Candidate | None = None, report: str | None = REPORT,
+          recorded: str | None = SPEC.fingerprint(), spec: GatesSpec = SPEC) -> list[GateResult]:
+    return gates.judge(subject or candidate(), evidence, spec, data_check=report, gates_at_training=recorded)
+
+
+def failed(*args: object, **options: object) -> list[str]:
+    return [result.name for result in judge(*args, **options) if not result.passed]  # type: ignore[arg-type]
 
 
 def test_sound_evidence_passes_every_gate() -> None:
-    results = gates.judge(candidate(), evidence(), SPEC, REPORT)
+    results = judge(evidence())
     assert [result.name for result in results] == [
         "thresholds_fixed", "artifact_digest", "data_check", "metric.roc_auc", "metric.brier", "not_worse_than_production"]
     assert all(result.passed for result in results)
     assert results[3].evidence == ("roc_auc 0.9800 (95% interval 0.9500 to 0.9900); the whole interval must be at least 0.9")
+
+
+def test_thresholds_changed_between_training_and_registration() -> None:
+    assert failed(evidence(), recorded="sha256:" + "0" * 64) == ["thresholds_fixed"]
+    assert failed(evidence(), recorded=None) == ["thresholds_fixed"]
 
 
 def test_thresholds_changed_after_training() -> None:
@@ -81,7 +91,7 @@ def test_for_a_loss_worse_means_higher() -> None:
     subject = candidate(gates_hash=spec.fingerprint())
     for high, passes in ((0.009, True), (0.011, False)):
         compared = evidence(production={"brier": interval(0.05, 0, 1)}, difference={"brier": interval(0, -0.5, high)})
-        assert gates.judge(subject, compared, spec, REPORT)[-1].passed is passes
+        assert judge(compared, subject, spec=spec)[-1].passed is passes
 
 
 def test_production_exists_but_was_not_compared() -> None:
@@ -92,12 +102,14 @@ def test_production_exists_but_was_not_compared() -> None:
 
 
 anything = st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=5),
-                        lambda inner: st.dictionaries(st.sampled_from(["roc_auc", "brier", "value", "low", "high"]), inner), max_leaves=8)
+                        lambda inner: st.dictionaries(st.sampled_from(["roc_auc", "brier", "value", "low", "high"]), inner),
+                        max_leaves=8)
+KEYS = ["candidate", "production", "difference", "digest_verified", "candidate_digest"]
 
 
-@given(st.dictionaries(st.sampled_from(["candidate", "production", "difference", "digest_verified", "candidate_digest"]), anything))
+@given(st.dictionaries(st.sampled_from(KEYS), anything))
 def test_no_evidence_however_odd_passes_without_numbers(odd: dict[str, object]) -> None:
-    results = {result.name: result for result in gates.judge(candidate(), odd, SPEC, REPORT)}
+    results = {result.name: result for result in judge(odd)}
     for name in ("metric.roc_auc", "metric.brier"):
         assert not results[name].passed or set(results[name].measured) == {"value", "low", "high"}
     assert results["artifact_digest"].passed == (odd.get("digest_verified") is True and odd.get("candidate_digest") == DIGEST)

@@ -7,7 +7,7 @@ from airflow.timetables.base import DagRunInfo, DataInterval, TimeRestriction
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 
-class FeedTimetable(CronDataIntervalTimetable):  # type: ignore[misc]  # Airflow's classes are not typed here
+class FeedTimetable(CronDataIntervalTimetable):
     """Data intervals between the ticks of a cron expression, in UTC, none scheduled after the feed's `last_day`.
 
     A DAG's own `end_date` would also hold back runs that a person starts later (their tasks never become runnable,

@@ -1,4 +1,4 @@
-"""`model.yaml`: what a model is, who answers for it, and the thresholds it must meet. Every threshold stands here and nowhere else."""
+"""`model.yaml`: what a model is, who answers for it, and the thresholds it must meet, which stand nowhere else."""
 
 import hashlib
 import json

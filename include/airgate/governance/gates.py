@@ -11,14 +11,16 @@ LOWER_IS_BETTER = frozenset({"brier", "log_loss"})
 Interval = dict[str, float]
 
 
-def judge(candidate: Candidate, evidence: dict[str, Any], gates: GatesSpec, data_check: str | None) -> list[GateResult]:
+def judge(candidate: Candidate, evidence: dict[str, Any], gates: GatesSpec, *, data_check: str | None,
+          gates_at_training: str | None) -> list[GateResult]:
     """Apply every gate to the evidence of `airgate.steps.evaluate:compare`.
 
-    `data_check` is the digest of the training run's data check report as the audit log has it, None if there is none.
+    From the audit log, None where it has nothing: `data_check` is the digest of the training run's data check report,
+    `gates_at_training` the hash of the thresholds when the train step began.
     Missing or non-finite evidence fails its gate: what cannot be shown has not been met.
     """
     return [
-        _thresholds_fixed(candidate, gates),
+        _thresholds_fixed(candidate, gates, gates_at_training),
         _digest_verified(candidate, evidence),
         _data_checked(data_check),
         *(_bound(name, bound, evidence, gates.confidence) for name, bound in gates.metrics.items()),
@@ -26,11 +28,16 @@ def judge(candidate: Candidate, evidence: dict[str, Any], gates: GatesSpec, data
     ]
 
 
-def _thresholds_fixed(candidate: Candidate, gates: GatesSpec) -> GateResult:
+def _thresholds_fixed(candidate: Candidate, gates: GatesSpec, at_training: str | None) -> GateResult:
     now = gates.fingerprint()
-    same = now == candidate.gates_hash
-    said = "thresholds are those recorded at training" if same else (
-        f"thresholds changed after training began: then {candidate.gates_hash[:19]}, now {now[:19]}. Train again.")
+    same = now == candidate.gates_hash == at_training
+    if same:
+        said = "thresholds are those recorded when training began"
+    elif at_training is None:
+        said = "no record of the thresholds from when training began"
+    else:
+        said = (f"thresholds changed after training began: then {at_training[:19]}, at registration "
+                f"{candidate.gates_hash[:19]}, now {now[:19]}. Train again.")
     return GateResult(name="thresholds_fixed", passed=same, evidence=said)
 
 

@@ -27,5 +27,6 @@ def _answer(verdict: DriftVerdict, earlier: Sequence[tuple[datetime, RetrainingD
         return False, f"{len(week)} retrainings in the last 7 days; max_per_week is {rules.max_per_week}"
     newest = max((at for at, _ in trained), default=None)
     if newest is not None and now - newest < timedelta(hours=rules.cooldown_hours):
-        return False, f"the last retraining was decided at {newest:%Y-%m-%d %H:%M} UTC; cooldown_hours is {rules.cooldown_hours:g}"
+        return False, (f"the last retraining was decided at {newest:%Y-%m-%d %H:%M} UTC; "
+                       f"cooldown_hours is {rules.cooldown_hours:g}")
     return True, f"drift in {verdict.share:.0%} of the columns"

@@ -38,6 +38,7 @@ class DriftSensor(BaseSensorOperator):
             method_name="resume",
             timeout=timedelta(seconds=self.timeout),
         )
+        return {}  # defer() has raised; the value comes from resume()
 
     def resume(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
         """Give what the trigger found. Raises AirgateError when it could not look."""

@@ -53,7 +53,8 @@ class RequestPromotion(BaseOperator):
                                  f"{self.spec.name} version {candidate.version}, so nobody can be kept from approving it.")
         request = PromotionRequest(
             model=self.spec.name, version=candidate.version, model_digest=candidate.digest, gates_hash=candidate.gates_hash,
-            evaluation_digest=verdict.evaluation_digest, verdict_event=verdict_event, expected_current=live.version if live else None,
+            evaluation_digest=verdict.evaluation_digest, verdict_event=verdict_event,
+            expected_current=live.version if live else None,
             requesters=sorted({recording.actor_text(actor) for actor in (trained_by.actor, recording.actor_of(context))}),
             requested_at=now, expires_at=now + timedelta(hours=self.spec.promotion.answer_within_hours) + GRACE,
             code_version=recording.code_version(context), nonce=secrets.token_hex(16),
@@ -138,7 +139,8 @@ def passed_verdict(spec: ModelSpec, payloads: list[dict[str, Any]]) -> tuple[str
     named = str(payloads[-1].get("event_id", "")) if payloads else ""
     event = recording.by_id(named) if named else recording.newest("gate.verdict", spec.name)
     if event is None or event.kind != "gate.verdict" or event.model != spec.name:
-        raise PromotionError(f"the audit log has no gate verdict {named} for {spec.name}. Run {dag_id(spec.name, 'validation')} first.")
+        raise PromotionError(f"the audit log has no gate verdict {named} for {spec.name}. "
+                             f"Run {dag_id(spec.name, 'validation')} first.")
     verdict = Verdict.model_validate(event.body)
     if not verdict.passed:
         failed = ", ".join(gate.name for gate in verdict.gates if not gate.passed)

@@ -70,6 +70,12 @@ def newest_success(dag_id: str, task_id: str, run_id: str | None = None) -> Audi
     return next((item.event for item in found if item.event.source == "operator"), None)
 
 
+def first_start(dag_id: str, task_id: str, run_id: str) -> AuditEvent | None:
+    """The first start of a step in a run, as its own operator recorded it."""
+    found = store().events(kind="task.started", dag_id=dag_id, task_id=task_id, run_id=run_id)
+    return next((item.event for item in found if item.event.source == "operator"), None)
+
+
 def history(kind: Kind, model: str) -> list[AuditEvent]:
     """All events of a kind for a model, oldest first."""
     return [item.event for item in store().events(kind=kind, model=model)]
@@ -85,9 +91,14 @@ def by_id(event_id: str) -> AuditEvent | None:
     return found.event if found else None
 
 
+def output_ref(event: AuditEvent) -> ArtifactRef:
+    """Where a step's output lies, by its success event."""
+    return ArtifactRef.model_validate(event.body.get("output"))
+
+
 def output_of(event: AuditEvent) -> Any:
     """The JSON value a step gave, read by the reference in its success event. Raises ArtifactError on other bytes."""
-    ref = ArtifactRef.model_validate(event.body["output"])
+    ref = output_ref(event)
     raw = calls.read_bytes(ref.uri)
     found = "sha256:" + hashlib.sha256(raw).hexdigest()
     if found != ref.digest:

@@ -49,7 +49,8 @@ class GovernorOperator(BaseOperator):
         if payload is None:
             event = recording.newest("drift.verdict", self.spec.name)
             if event is None:
-                raise GateError(f"the audit log has no drift verdict for {self.spec.name}. Run {dag_id(self.spec.name, 'drift_check')}.")
+                raise GateError(f"the audit log has no drift verdict for {self.spec.name}. "
+                                f"Run {dag_id(self.spec.name, 'drift_check')}.")
         elif payload.get("event_id"):
             event = recording.by_id(str(payload["event_id"]))
             if event is None or event.kind != "drift.verdict" or event.model != self.spec.name:

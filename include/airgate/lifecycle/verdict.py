@@ -34,10 +34,11 @@ class VerdictOperator(BaseOperator):
                             "A task marked success by hand leaves none: clear it and let it run.")
         evidence = recording.output_of(event)
         candidate = candidate_of(self.spec, recording.payloads(context))
-        results = gates.judge(candidate, evidence, self.spec.gates, data_check_of(candidate))
+        results = gates.judge(candidate, evidence, self.spec.gates, data_check=data_check_of(candidate),
+                              gates_at_training=gates_at_training(candidate))
         production = evidence.get("production_version")
         verdict = Verdict(candidate=candidate, passed=all(result.passed for result in results), gates=results,
-                          evaluation_digest=event.body["output"]["digest"], production_version=production)
+                          evaluation_digest=recording.output_ref(event).digest, production_version=production)
         body = verdict.model_dump(mode="json", exclude={"event_id"})
         recorded = recording.record(context, "gate.verdict", self.spec.name, candidate.version, body,
                                     once=("try", str(context["ti"].try_number)))
@@ -55,8 +56,16 @@ def data_check_of(candidate: Candidate) -> str | None:
     event = recording.newest_success(dag_id(candidate.model, "training"), "check", run_id=candidate.training_run)
     if event is None:
         return None
-    report = event.body.get("attachments", {}).get("data_check.json")
+    attachments = event.body.get("attachments")
+    report = attachments.get("data_check.json") if isinstance(attachments, dict) else None
     return str(report) if report else None
+
+
+def gates_at_training(candidate: Candidate) -> str | None:
+    """Hash of the thresholds as they stood when the train step first began, None when the log has no such event."""
+    event = recording.first_start(dag_id(candidate.model, "training"), "train", candidate.training_run)
+    found = event.body.get("gates_hash") if event else None
+    return str(found) if found else None
 
 
 def explain(model: str, candidate: Candidate, results: list[GateResult]) -> str:
