@@ -1,5 +1,6 @@
 """Airflow's account of its task tries, read over its public REST API (v2)."""
 
+import os
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
@@ -7,8 +8,9 @@ from urllib.parse import quote
 
 import httpx
 
+from airgate import settings
 from airgate.audit.completeness import ANSWERS, TaskTry
-from airgate.errors import AuditError
+from airgate.errors import AuditError, ConfigError
 
 PAGE = 100  # Airflow's default [api] maximum_page_limit
 _UNAUTHORIZED = 401
@@ -40,6 +42,20 @@ class RestAccount:
         self._user, self._password, self._dags = username, password, dags
         self._client = httpx.Client(timeout=timeout, transport=transport)
         self._token = ""
+
+    @classmethod
+    def from_environment(cls) -> "RestAccount":
+        """Take the address from the settings and the user from AIRGATE_API_USER and AIRGATE_API_PASSWORD.
+
+        Raises ConfigError when one of them is missing.
+        """
+        user, password = os.environ.get("AIRGATE_API_USER"), os.environ.get("AIRGATE_API_PASSWORD")
+        if not user or not password:
+            raise ConfigError(
+                "comparing the log with Airflow needs an Airflow user: set AIRGATE_API_USER and AIRGATE_API_PASSWORD "
+                "(the viewer role is enough)"
+            )
+        return cls(settings.load().airflow_api, user, password)
 
     def tries(self, since: datetime | None = None) -> Iterator[TaskTry]:
         """Give every try of every task instance updated since then (all, if None), earlier tries included.

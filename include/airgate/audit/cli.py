@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from datetime import timedelta
 
@@ -11,7 +10,7 @@ from airgate.audit.completeness import AirflowAccount
 from airgate.audit.entry import StoredEvent
 from airgate.audit.event import KINDS, canonical, time_text
 from airgate.audit.store import AuditStore
-from airgate.errors import AuditError, ConfigError, nearest
+from airgate.errors import AuditError, nearest
 
 EXIT_TAMPERED = 1
 EXIT_INCOMPLETE = 3
@@ -128,13 +127,7 @@ def _plain(text: str) -> str:
 def _account() -> AirflowAccount:
     from airgate.audit.airflow_account import RestAccount
 
-    user, password = os.environ.get("AIRGATE_API_USER"), os.environ.get("AIRGATE_API_PASSWORD")
-    if not user or not password:
-        raise ConfigError(
-            "comparing the log with Airflow needs an Airflow user: set AIRGATE_API_USER and AIRGATE_API_PASSWORD "
-            "(the viewer role is enough)"
-        )
-    return RestAccount(settings.load().airflow_api, user, password)
+    return RestAccount.from_environment()
 
 
 def _positive(text: str) -> int:

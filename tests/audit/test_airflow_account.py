@@ -1,0 +1,125 @@
+"""The shapes below are those that Airflow 3.3.2 answered with (a real API server, shortened)."""
+
+import json
+from datetime import UTC, datetime
+from urllib.parse import parse_qs
+
+import httpx
+import pytest
+
+from airgate.audit.airflow_account import RestAccount
+from airgate.errors import AuditError, ConfigError
+
+
+def instance(task_id, state="success", try_number=1, dag_id="d", map_index=-1):
+    return {
+        "id": "019a", "task_id": task_id, "dag_id": dag_id, "dag_run_id": "manual__2025-01-01T00:00:00+00:00",
+        "map_index": map_index, "start_date": "2025-01-01T00:00:00.123456Z", "end_date": "2025-01-01T00:00:05Z",
+        "state": state, "try_number": try_number, "operator": "_StepOperator", "operator_name": "step",
+    }
+
+
+class Airflow:
+    """Answers as Airflow does: two pages, a token that runs out after each request if asked to."""
+
+    def __init__(self, *instances, short_tokens=False):
+        self.instances, self.short_tokens = instances, short_tokens
+        self.tokens, self.paths, self.queries = 0, [], []
+
+    def __call__(self, request):
+        path = request.url.raw_path.decode().partition("?")[0]
+        if path == "/auth/token":
+            if json.loads(request.content) != {"username": "ana", "password": "pass"}:
+                return httpx.Response(401, json={"detail": "Invalid credentials"})
+            self.tokens += 1
+            return httpx.Response(201, json={"access_token": f"token{self.tokens}"})
+        if request.headers["authorization"] != f"Bearer token{self.tokens}":
+            return httpx.Response(401, json={"detail": "Invalid JWT token"})
+        self.paths.append(path)
+        if self.short_tokens:
+            self.tokens += 1
+        if path.endswith("/tries"):
+            task = path.split("/")[-3]
+            tries = [instance(task, "failed"), instance(task, "success", 2)]
+            return httpx.Response(200, json={"task_instances": tries})
+        query = parse_qs(request.url.query.decode(), keep_blank_values=True)
+        self.queries.append(query)
+        first = query["cursor"] == [""]
+        page = self.instances[:2] if first else self.instances[2:]
+        return httpx.Response(200, json={"task_instances": page, "next_cursor": "more" if first else None})
+
+
+def account(answer, password="pass", **options):
+    return RestAccount("http://airflow:8080/", "ana", password, transport=httpx.MockTransport(answer), **options)
+
+
+def test_all_pages_and_all_tries_are_read():
+    airflow = Airflow(instance("a"), instance("b", try_number=2), instance("c", None, 0), instance("e", "skipped", 0))
+    tries = list(account(airflow).tries())
+    assert [(at.task_id, at.try_number, at.state) for at in tries] == [
+        ("a", 1, "success"), ("b", 1, "failed"), ("b", 2, "success"), ("e", 0, "skipped"),
+    ]
+    assert tries[0].start == datetime(2025, 1, 1, 0, 0, 0, 123456, tzinfo=UTC)
+    assert tries[0].operator == "step"
+    history = "/api/v2/dags/d/dagRuns/manual__2025-01-01T00%3A00%3A00%2B00%3A00/taskInstances/b/-1/tries"
+    pages = "/api/v2/dags/~/dagRuns/~/taskInstances"
+    assert airflow.paths == [pages, history, pages]
+    assert airflow.tokens == 1
+
+
+@pytest.mark.parametrize("state", ["up_for_retry", "running", None])
+def test_a_task_that_may_have_earlier_tries_is_looked_up(state):
+    assert [at.state for at in account(Airflow(instance("a", state))).tries()] == ["failed", "success"]
+
+
+def test_only_the_chosen_dags_count():
+    airflow = Airflow(instance("a"), instance("b", dag_id="other"))
+    assert [at.task_id for at in account(airflow, dags=lambda dag_id: dag_id == "d").tries()] == ["a"]
+
+
+def test_since_narrows_the_question():
+    airflow = Airflow(instance("a"))
+    list(account(airflow).tries(datetime(2025, 1, 2, tzinfo=UTC)))
+    assert airflow.queries[0]["updated_at_gte"] == ["2025-01-02T00:00:00+00:00"]
+
+
+def test_a_token_that_runs_out_is_renewed():
+    airflow = Airflow(instance("a"), instance("b"), instance("c"), short_tokens=True)
+    assert len(list(account(airflow).tries())) == 3
+
+
+def test_a_refused_login_names_the_user_and_no_password():
+    with pytest.raises(AuditError, match=r"refused the login of 'ana' \(401\); check AIRGATE_API_USER") as caught:
+        list(account(Airflow(), password="wr0ng").tries())
+    assert "wr0ng" not in str(caught.value)
+
+
+def test_an_airflow_that_is_down_is_named():
+    def refuse(request):
+        raise httpx.ConnectError("Connection refused")
+
+    with pytest.raises(AuditError, match=r"Airflow at http://airflow:8080 cannot be reached .*; is it running"):
+        list(account(refuse).tries())
+
+
+@pytest.mark.parametrize("answer", [{"task_instances": [{}]}, {}, [], {"task_instances": None}])
+def test_an_unknown_shape_is_an_error(answer):
+    def respond(request):
+        return httpx.Response(200, json={"access_token": "t"} if request.url.path == "/auth/token" else answer)
+
+    with pytest.raises(AuditError, match="answered in an unknown shape"):
+        list(account(respond).tries())
+
+
+def test_an_error_status_is_an_error():
+    def respond(request):
+        return httpx.Response(201 if request.url.path == "/auth/token" else 500, json={"access_token": "t"})
+
+    with pytest.raises(AuditError, match="answered 500 to GET /api/v2/dags"):
+        list(account(respond).tries())
+
+
+def test_credentials_come_from_the_environment(monkeypatch):
+    monkeypatch.delenv("AIRGATE_API_USER", raising=False)
+    with pytest.raises(ConfigError, match="set AIRGATE_API_USER and AIRGATE_API_PASSWORD"):
+        RestAccount.from_environment()

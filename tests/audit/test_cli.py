@@ -1,0 +1,152 @@
+import json
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from airgate import cli
+from airgate.audit import airflow_account
+from airgate.audit.completeness import TaskTry
+from airgate.audit.store import AuditStore
+
+
+@pytest.fixture
+def log(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRGATE_AUDIT_URL", f"sqlite:///{tmp_path}/audit.db")
+    store = AuditStore(f"sqlite:///{tmp_path}/audit.db")
+    store.create()
+    return store
+
+
+def lines(capsys, *words):
+    code = cli.main(["audit", *words])
+    out = capsys.readouterr()
+    return code, out.out.splitlines(), out.err
+
+
+@pytest.fixture
+def airflow_says(monkeypatch):
+    """What Airflow answers, without an Airflow."""
+
+    def say(*tries):
+        class Account:
+            @classmethod
+            def from_environment(cls):
+                return cls()
+
+            def tries(self, since=None):
+                return iter(tries)
+
+        monkeypatch.setattr(airflow_account, "RestAccount", Account)
+
+    return say
+
+
+def attempt(task_id, state):
+    end = datetime.now(UTC) - timedelta(minutes=5)
+    return TaskTry("d", "r0", task_id, -1, 1, state, end, end, "StepOperator")
+
+
+def test_verify_an_honest_log(log, make, capsys):
+    log.append(make(0))
+    size, root = log.head()
+    assert lines(capsys, "verify") == (0, ["integrity: ok", f"{size} events, root {root.hex()}"], "")
+
+
+def test_verify_a_changed_log(log, make, capsys, airflow_says):
+    log.append(make(0))
+    with closing(sqlite3.connect(log.where)) as owner, owner:
+        owner.execute("DROP TRIGGER airgate_events_no_delete")
+        owner.execute("DELETE FROM airgate_events")
+    airflow_says()
+    for words in (["verify"], ["verify", "--complete"]):
+        code, out, _ = lines(capsys, *words)
+        assert code == 1
+        assert out[0] == "integrity: TAMPERED at event 0: the log ends here, the head counts 1 events: 1 are missing"
+
+
+def test_completeness_and_sweep(log, make, capsys, airflow_says):
+    log.append(make(0))
+    airflow_says(attempt("t0", "success"), attempt("killed", "failed"))
+    code, out, _ = lines(capsys, "verify", "--complete")
+    assert code == 3
+    assert out[0] == "integrity: ok"
+    assert out[2:] == [
+        "completeness: MISSING 1 of 2 task tries", "  d r0 killed try 1: Airflow says failed, no task.failed"
+    ]
+    assert lines(capsys, "sweep", "--settle", "3600")[1] == ["2 task tries compared, 0 events added"]
+    assert lines(capsys, "sweep")[1][0] == "2 task tries compared, 1 events added"
+    code, out, _ = lines(capsys, "verify", "--complete")
+    assert (code, out[2:]) == (0, ["completeness: ok"])
+
+
+def test_show(log, make, capsys):
+    log.append(make(0, model="m", version="2"))
+    log.append(make(1, "gate.verdict", body={"passed": False, "reason": "auc\x1b[31m low"}))
+    code, out, _ = lines(capsys, "show")
+    assert code == 0
+    assert out[0].split() == ["seq", "time", "(UTC)", "kind", "who", "what"]
+    assert out[1] == "0    2025-03-04 05:06:07  task.succeeded  user:ana  m v2, d r0 t0 try 1"
+    said = "d r1 t1 try 1, passed=false, reason=auc [31m low"
+    assert out[2] == f"1    2025-03-04 05:06:07  gate.verdict    user:ana  {said}"
+    assert lines(capsys, "show", "--limit", "1")[1][1].split() == out[2].split()
+    words = ["--model", "m", "--run", "r0", "--dag", "d", "--kind", "task.succeeded"]
+    assert len(lines(capsys, "show", *words)[1]) == 2
+
+
+def test_show_as_json(log, make, capsys):
+    log.append(make(0, body={"loss": float("nan")}))
+    (line,) = lines(capsys, "show", "--json")[1]
+    shown = json.loads(line)
+    assert shown["seq"] == 0
+    assert shown["event"]["body"] == {"loss": {"$float": "NaN"}}
+    assert shown["leaf_hash"] == log.events()[0].leaf_hash.hex()
+
+
+def test_create(tmp_path, capsys):
+    url = f"sqlite:///{tmp_path}/new/audit.db"
+    code, out, _ = lines(capsys, "verify", "--url", url)
+    assert (code, out) == (2, [])
+    assert lines(capsys, "create", "--url", url) == (0, [f"audit log at {tmp_path}/new/audit.db: 0 events"], "")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["audit", "show", "--kind", "task.sucess"], "airgate: there is no event kind 'task.sucess'; did you mean"),
+        (["audti"], "airgate: there is no command 'audti'; did you mean 'audit'? Allowed: audit, demo, down"),
+        (["audit", "verify", "--url", "x"], "airgate: the audit URL cannot be read"),
+    ],
+)
+def test_an_error_is_one_line(log, capsys, words, message):
+    assert cli.main(words) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(message)
+    assert err.count("\n") == 1
+
+
+def test_complete_needs_an_airflow_user(log, capsys, monkeypatch):
+    monkeypatch.delenv("AIRGATE_API_USER", raising=False)
+    code, _, err = lines(capsys, "verify", "--complete")
+    assert code == 2
+    assert "set AIRGATE_API_USER and AIRGATE_API_PASSWORD" in err
+
+
+def test_help_lists_every_command(capsys):
+    assert cli.main([]) == 2
+    shown = capsys.readouterr().err
+    assert all(name in shown for name in cli.COMMANDS)
+
+
+def test_commands_are_imported_only_when_called():
+    code = (
+        "import sys, contextlib, airgate.cli\n"
+        "with contextlib.suppress(SystemExit): airgate.cli.main(['--help'])\n"
+        "assert not {'sqlalchemy', 'httpx', 'pydantic', 'airflow'} & sys.modules.keys()"
+    )
+    path = [entry for entry in sys.path if entry.endswith("include")]
+    code = f"import sys; sys.path[:0] = {path!r}\n{code}"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
