@@ -5,7 +5,7 @@ import sys
 from importlib import import_module
 from types import ModuleType
 
-from airgate.errors import ConfigError
+from airgate.errors import AirgateError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,11 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run it and give its exit code.
 
-    A ConfigError is printed as it is, for it may quote the end of a log. 130 after Ctrl-C.
+    An error is printed as it is, for it may quote the end of a log. 130 after Ctrl-C.
     """
     try:
         return int(_module(args.command).run(args))
-    except ConfigError as error:
+    except AirgateError as error:
         sys.stderr.write(f"airgate: {error}\n")
         return 2
     except KeyboardInterrupt:

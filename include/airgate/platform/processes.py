@@ -65,7 +65,9 @@ class Processes:
                 service.command, env=service.environment, cwd=service.directory, stdin=subprocess.DEVNULL,
                 stdout=output, stderr=subprocess.STDOUT, start_new_session=True, user=service.user, group=service.user,
                 extra_groups=None if service.user is None else [])
-        return self.record(service.name, child.pid, service.stop_signal)
+        process = self.record(service.name, child.pid, service.stop_signal)
+        child.returncode = 0  # it is to outlive us, so its Popen object must not complain that it still runs
+        return process
 
     def record(self, name: str, pid: int, stop_signal: signal.Signals = signal.SIGTERM) -> psutil.Process:
         """Write down a process that was started in a session of its own, so that `find` and `stop` know it."""
