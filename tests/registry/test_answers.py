@@ -5,8 +5,9 @@ import httpx
 from airgate.airflow_api import AirflowApi
 from airgate.registry.answers import AirflowAnswers, answer_from
 
-RECORD = {"subject": "s", "body": "b", "response_received": True, "chosen_options": ["Approve"], 
-          "params_input": {"reason": "fine"}, "responded_by_user": {"id": "ana", "name": "ana"}, "responded_at": "2026-01-10T12:00:00Z"}
+RECORD = {"subject": "s", "body": "b", "response_received": True, "chosen_options": ["Approve"],
+          "params_input": {"reason": "fine"}, "responded_by_user": {"id": "ana", "name": "ana"},
+          "responded_at": "2026-01-10T12:00:00Z"}
 
 
 def test_a_full_record() -> None:
