@@ -175,7 +175,7 @@ def test_whoever_rebuilds_everything_is_not_found_by_the_log_alone(store, owner,
     tree = Frontier()
     for stored in store.events():
         event = stored.event.model_copy(update={"body": {"forged": True}})
-        row = row_of(event, canonical(event), stored.seq, stored.stored_at)
+        row = row_of(canonical(event), stored.seq, stored.stored_at)
         tree.append(row["leaf_hash"])
         values = row["entry"], row["leaf_hash"], stored.seq
         owner.do("UPDATE airgate_events SET entry = ?, leaf_hash = ? WHERE seq = ?", *values)

@@ -4,6 +4,7 @@ Place and time stand inside the leaf, so that a swapped row or a changed time of
 event does.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,6 +12,10 @@ from typing import Any
 from airgate.audit.event import AuditEvent, event_of, load_json, time_text
 from airgate.audit.merkle import leaf_hash
 from airgate.errors import AuditError
+
+_OF_EVENT = ("event_id", "kind", "model", "version", "occurred_at")
+_OF_TASK = ("dag_id", "run_id", "task_id", "map_index", "try_number")
+_NO_TASK: dict[str, Any] = dict.fromkeys(_OF_TASK)
 
 
 @dataclass(frozen=True)
@@ -31,28 +36,20 @@ def entry_bytes(event: bytes, seq: int, stored_at: str) -> bytes:
     return b'{"event":%b,"seq":%d,"stored_at":"%b"}' % (event, seq, stored_at.encode("ascii"))
 
 
-def columns(event: AuditEvent) -> dict[str, Any]:
-    """Give the values by which the log can be searched; they repeat what the bytes say and are checked against them."""
-    task = event.task
-    return {
-        "event_id": str(event.event_id),
-        "kind": event.kind,
-        "model": event.model,
-        "version": event.version,
-        "dag_id": task and task.dag_id,
-        "run_id": task and task.run_id,
-        "task_id": task and task.task_id,
-        "map_index": task and task.map_index,
-        "try_number": task and task.try_number,
-        "occurred_at": time_text(event.occurred_at),
-    }
+def columns(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the values by which the log can be searched, from an event's decoded JSON.
+
+    They repeat what the bytes say and are checked against them. Raises KeyError or TypeError when it is no event.
+    """
+    task = event["task"] or _NO_TASK
+    return {name: event[name] for name in _OF_EVENT} | {name: task[name] for name in _OF_TASK}
 
 
-def row_of(event: AuditEvent, data: bytes, seq: int, stored_at: datetime) -> dict[str, Any]:
-    """Make the row of one event; `data` is its canonical form, given so that it is made outside the store's lock."""
+def row_of(data: bytes, seq: int, stored_at: datetime) -> dict[str, Any]:
+    """Make the row of one event from its canonical bytes."""
     stored = time_text(stored_at)
     entry = entry_bytes(data, seq, stored)
-    return columns(event) | {"seq": seq, "stored_at": stored, "entry": entry, "leaf_hash": leaf_hash(entry)}
+    return columns(load_json(data)) | {"seq": seq, "stored_at": stored, "entry": entry, "leaf_hash": leaf_hash(entry)}
 
 
 def parse_entry(entry: bytes, seq: int) -> StoredEvent:

@@ -188,7 +188,7 @@ def _write(connection: Connection, pairs: Sequence[tuple[AuditEvent, bytes]], ke
             seq, same = old.seq, old.entry == entry_bytes(data, old.seq, old.stored_at)
         else:
             seq, same = tree.size, True
-            rows.append(row_of(event, data, seq, stored_at))
+            rows.append(row_of(data, seq, stored_at))
             tree.append(rows[-1]["leaf_hash"])
             added[key] = (seq, data)
         if not same and not keep_first:
