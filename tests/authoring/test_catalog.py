@@ -78,7 +78,10 @@ def test_no_models_folder_is_a_clear_error(models: Path) -> None:
      "model.yaml: unknown key 'riks'; did you mean 'risk'? Allowed: data, drift"),
     ("roc_auc: {min: 0.9}", "roc_auc: {min: 1.9}", "1.9 can never be met or missed; allowed: 0 to 1"),
     ("start: 2026-01-01", "start: 2026-02-31",
-     "model.yaml: cannot be read: day is out of range for month. Correct the file."),
+     "model.yaml: not readable as YAML: day is out of range for month"),
+    ("start: 2026-01-01", "start: 2026-01-01\n  training: '61 * * * *'",
+     "schedule.training is '61 * * * *', which is no cron expression; "),
+    ("start: 2026-01-01", "start: 2026-01-01\n  drift_check: '@dayly'", "did you mean '@daily'?"),
     ("  train: {cpu: 2", "  trian: {cpu: 2", "model.yaml: steps.trian names no step; did you mean 'train'? Allowed: "),
 ])
 def test_a_broken_model_yaml(heart: Path, old: str, new: str, message: str) -> None:

@@ -84,6 +84,7 @@ def test_a_missing_key(write: Write) -> None:
 
 
 @pytest.mark.parametrize(("content", "message"), [
+    ("name: m\nname: n\n", "key 'name' is given twice; keep one"), ("start: 2026-02-31", "not readable as YAML: day"),
     ("", "expected a mapping of keys, got NoneType"), ("- a\n- b\n", "got list"), ("a: [", "not readable as YAML"),
     ("!!python/object/apply:os.system ['true']", "not readable as YAML"), ("name: m\x00", "not readable as YAML")])
 def test_what_is_no_mapping(write: Write, content: str, message: str) -> None:

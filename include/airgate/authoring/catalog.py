@@ -13,6 +13,8 @@ from airgate.errors import AirgateError, ConfigError, SpecError, WiringError, ne
 STEPS_FILE = "steps.py"
 # First parts of a step reference that mean something else, so no model can be named so.
 RESERVED_NAMES = frozenset({"airgate", "models"})
+_CRON_WORDS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
+_CRON_FIELDS = 5
 _STANDARD_STEPS = Path(__file__).parent.parent / "steps"
 
 _specs: dict[Path, tuple[int, int, ModelSpec]] = {}
@@ -120,7 +122,8 @@ def _check_steps(folder: Path, spec: ModelSpec) -> None:
         raise SpecError(str(error)) from None
     faults = [*_function_faults(folder.name, "features", "table", wants_context=False),
               *_function_faults(folder.name, "train", "model", wants_context=True),
-              *_resource_faults(folder / SPEC_FILE, spec, source)]
+              *_resource_faults(folder / SPEC_FILE, spec, source),
+              *_schedule_faults(folder / SPEC_FILE, spec)]
     if faults:
         raise SpecError("; ".join(faults))
 
@@ -170,6 +173,17 @@ def _resource_faults(path: Path, spec: ModelSpec, source: Source) -> Iterator[st
     for name in unknown:
         if name not in allowed:
             yield f"{path}: steps.{name} names no step; {nearest(name, allowed)}"
+
+
+def _schedule_faults(path: Path, spec: ModelSpec) -> Iterator[str]:
+    """Cron expressions that Airflow's scheduler could not read; it would say so late, for a whole DAG file."""
+    from croniter import croniter  # a dependency of Airflow's scheduler
+
+    for name in ("training", "batch_inference", "drift_check"):
+        cron = getattr(spec.schedule, name)
+        if cron is not None and cron not in _CRON_WORDS and not (len(cron.split()) == _CRON_FIELDS and croniter.is_valid(cron)):
+            yield (f"{path}: schedule.{name} is '{cron}', which is no cron expression; {nearest(cron, _CRON_WORDS)}, or five "
+                   "fields such as '0 6 * * 1' (minute, hour, day, month, weekday)")
 
 
 def standard_steps() -> set[str]:

@@ -197,6 +197,20 @@ class ModelSpec(Contract):
         return self.steps.get(step) or self.steps.get("default") or Resources()
 
 
+class _UniqueKeyLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Refuses a key given twice. YAML lets the last one win, so a second `gates:` far below would replace the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' is given twice; keep one",
+                                                            key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)  # type: ignore[no-any-return]
+
+
 def load_spec(folder: Path) -> ModelSpec:
     """Read `folder`/model.yaml.
 
@@ -204,10 +218,10 @@ def load_spec(folder: Path) -> ModelSpec:
     """
     path = folder / SPEC_FILE
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 - a safe loader
     except FileNotFoundError:
         raise SpecError(f"{path}: file is missing. A model is a folder with {SPEC_FILE} and steps.py.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-02-31, or bytes that are no UTF-8
         raise SpecError(f"{path}: not readable as YAML: {error}") from None
     if not isinstance(raw, dict):
         raise SpecError(f"{path}: expected a mapping of keys, got {type(raw).__name__}. See docs/data-scientist.md.")
