@@ -21,18 +21,23 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+UserOf = Callable[[Scope], Awaitable[tuple[str, str]]]
 
 
 class ManualChanges:
     """ASGI middleware for Airflow's API server."""
 
-    def __init__(self, app: App) -> None:
-        """Wrap `app` and register the listener, which belongs to this process only."""
+    def __init__(self, app: App, user_of: UserOf | None = None) -> None:
+        """Wrap `app` and register the listener, which belongs to this process only.
+
+        `user_of` gives name and id of a request's user; None asks Airflow.
+        """
         from airflow.listeners.listener import get_listener_manager
 
         from airgate.governance import listener
 
         self._app = app
+        self._user_of = user_of or airflow_user
         get_listener_manager().add_listener(listener)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,7 +50,7 @@ class ManualChanges:
 
         async def recording_send(message: Message) -> None:
             if message["type"] == "http.response.start" and 200 <= message["status"] < 300:
-                await _record(request, scope, copy.value())
+                await self._record(request, scope, copy.value())
             await send(message)
 
         token = manual.current.set(request)
@@ -53,6 +58,14 @@ class ManualChanges:
             await self._app(scope, copy.receive, recording_send)
         finally:
             manual.current.reset(token)
+
+    async def _record(self, request: manual.ManualRequest, scope: Scope, body: Any) -> None:
+        from starlette.concurrency import run_in_threadpool
+
+        if manual.is_preview(request, body):
+            return
+        name, user_id = await self._user_of(scope)
+        await run_in_threadpool(_append, request, name, user_id, body)
 
 
 class _BodyCopy:
@@ -83,16 +96,7 @@ class _BodyCopy:
             return f"a body of {self._size} bytes that is no JSON"
 
 
-async def _record(request: manual.ManualRequest, scope: Scope, body: Any) -> None:
-    from starlette.concurrency import run_in_threadpool
-
-    if manual.is_preview(request, body):
-        return
-    name, user_id = await _user(scope)
-    await run_in_threadpool(_append, request, name, user_id, body)
-
-
-async def _user(scope: Scope) -> tuple[str, str]:
+async def airflow_user(scope: Scope) -> tuple[str, str]:
     """Name and id of the user whom Airflow let through, found the way Airflow found them."""
     from airflow.api_fastapi.core_api.security import bearer_scheme, get_user
     from fastapi import HTTPException, Request

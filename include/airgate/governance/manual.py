@@ -118,7 +118,7 @@ def is_preview(request: ManualRequest, body: Any) -> bool:
 def events(request: ManualRequest, actor: "Actor", user_id: str, body: Any) -> list["AuditEvent"]:
     """Make the `manual.change` events of a request that succeeded.
 
-    `body` is the request's decoded JSON, or text, with secrets masked. It is kept as text, at most 8 KiB of it: JSON that
+    `body` is the decoded JSON, or text, with secrets masked. It is kept as text, at most 8 KiB of it: JSON that
     no event can hold must not keep a change off the record. An event's `body.state` is the new state, None where there
     is none. A request's own event has try number 0: a request names no try.
     """
@@ -127,9 +127,10 @@ def events(request: ManualRequest, actor: "Actor", user_id: str, body: Any) -> l
     asked = about | {"request": None if request.change == "other" else _text(body)}
     if len(request.effects) == 1 and request.change not in _SEVERAL:
         return [_event(request, request.effects[0], actor, "listener", asked)]
-    state = (body.get("new_state") or body.get("state")) if isinstance(body, dict) else None
-    state = state[:50] if isinstance(state, str) else ""
-    named = Effect(request.dag_id or "", request.run_id or "", state, request.task_id, request.map_index)
+    said = body if isinstance(body, dict) else {}
+    state = _short(said.get("new_state") or said.get("state"))
+    run_id = request.run_id or _short(said.get("dag_run_id"))  # clearing tasks names its run in the body
+    named = Effect(request.dag_id or "", run_id, state, request.task_id, request.map_index)
     return [_event(request, named, actor, "api", asked),
             *(_event(request, effect, actor, "listener", about) for effect in request.effects)]
 
@@ -149,6 +150,10 @@ def _event(
         event_id=event_id_of("manual.change", request.request_id, *what), kind="manual.change",
         occurred_at=datetime.now(UTC), actor=actor, task=task, source=source, code=CodeRef(commit=load().code_version),
         body={**body, "state": effect.state or None, "dag_id": effect.dag_id or None, "run_id": effect.run_id or None})
+
+
+def _short(value: Any) -> str:
+    return value[:250] if isinstance(value, str) else ""
 
 
 def _text(body: Any) -> str | None:

@@ -1,0 +1,100 @@
+"""The console: Airgate's own API and page, mounted at /airgate in Airflow's API server.
+
+Every route needs a user whom Airflow knows (401) and who may read the audit log (403). Imported with the first request
+only, since Airflow's security module costs a second.
+"""
+
+import secrets
+from typing import Annotated, Any
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+from airflow.api_fastapi.common.db.common import SessionDep
+from airflow.api_fastapi.core_api.security import GetUserDep
+from airflow.models.dag import DagModel
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, status
+from fastapi.responses import HTMLResponse, JSONResponse
+
+from airgate.audit.event import KINDS
+from airgate.authoring import catalog
+from airgate.console import outside, overview, page
+from airgate.contracts.payloads import DriftVerdict
+from airgate.contracts.runs import dag_id
+from airgate.errors import AirgateError, SpecError, nearest
+from airgate.runtime.record import store
+
+Limit = Annotated[int, Query(ge=1, le=500)]
+
+
+def reader(user: GetUserDep) -> Any:
+    """The user, if he may read audit logs of all DAGs. Raises 401 without a login, 403 without the right."""
+    details = DagDetails(id=None)
+    if not get_auth_manager().is_authorized_dag(
+            method="GET", access_entity=DagAccessEntity.AUDIT_LOG, details=details, user=user):
+        raise HTTPException(status.HTTP_403_FORBIDDEN, "Reading the audit log needs the right to read Airflow's audit logs.")
+    return user
+
+
+app = FastAPI(title="Airgate", openapi_url=None, dependencies=[Depends(reader)])
+
+
+@app.exception_handler(AirgateError)
+def unavailable(_request: Request, error: AirgateError) -> JSONResponse:
+    """The log or the models cannot be read: 503 with the error's own text, which holds no secret."""
+    return JSONResponse({"detail": str(error)}, status.HTTP_503_SERVICE_UNAVAILABLE)
+
+
+@app.get("/api/audit/events")
+def events(model: str | None = None, kind: str | None = None, run: str | None = None, before: int | None = None,
+           limit: Limit = 50) -> dict[str, Any]:
+    """The newest events that fit, newest first; `before` is a seq and gives the next page."""
+    if kind is not None and kind not in KINDS:
+        raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT, f"no event kind '{kind}'; {nearest(kind, KINDS)}")
+    found = store().events(model=model, kind=kind, run_id=run, before=before, limit=limit, newest_first=True)
+    return {"events": [overview.as_json(stored) for stored in found]}
+
+
+@app.get("/api/audit/verify")
+def verify() -> dict[str, Any]:
+    """Hash the whole log again, now: {"ok", "verdict", "size", "root"}."""
+    report = store().verify()
+    return {"ok": report.ok, "verdict": report.line(), "size": report.size, "root": report.root.hex()}
+
+
+@app.get("/api/models/{model}/history")
+def history(model: str) -> dict[str, Any]:
+    """Every move of the model's stages, oldest first."""
+    return {"model": model, "moves": [overview.as_json(stored) for stored in store().events(kind="stage.moved", model=model)]}
+
+
+@app.post("/api/drift-verdicts", status_code=status.HTTP_201_CREATED)
+def drift_verdict(verdict: DriftVerdict, user: GetUserDep, session: SessionDep) -> dict[str, Any]:
+    """Take the verdict of an outside monitor about one window of a model; see `outside`.
+
+    Needs the right to start the model's drift check. The same verdict again is recorded once.
+    """
+    checked_by = dag_id(verdict.model, "drift_check")
+    details = DagDetails(id=checked_by, team_name=DagModel.get_team_name(checked_by, session=session))
+    if not get_auth_manager().is_authorized_dag(
+            method="POST", access_entity=DagAccessEntity.RUN, details=details, user=user):
+        raise HTTPException(status.HTTP_403_FORBIDDEN, f"Posting a drift verdict needs the right to run {checked_by}.")
+    try:
+        catalog.model(verdict.model)
+    except SpecError as error:
+        raise HTTPException(status.HTTP_404_NOT_FOUND, str(error)) from None
+    event = outside.record(store(), verdict, user.get_name())
+    return {"event_id": str(event.event_id), "asset_event": outside.announce(session, verdict, event)}
+
+
+@app.get("/", response_class=HTMLResponse)
+def governance(model: str | None = None) -> HTMLResponse:
+    """The page "Governance"."""
+    nonce = secrets.token_urlsafe(16)
+    policy = (f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; frame-ancestors 'self'; "
+              "base-uri 'none'; form-action 'none'")
+    headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+    try:
+        content, code = page.render(overview.overview(store(), model), nonce), status.HTTP_200_OK
+    except AirgateError as error:
+        content, code = page.render_error(str(error), nonce), status.HTTP_503_SERVICE_UNAVAILABLE
+    return HTMLResponse(content, code, headers)
