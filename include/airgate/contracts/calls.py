@@ -1,0 +1,203 @@
+"""Where a call lives in the artifact store, and how it and its result are written and read. Both planes use this.
+
+    <store>/calls/<dag>/<run>/<task>/<map index>/<try>/call.json     what the operator asks
+                                                       result.json   what the runner answers, written last and at once
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+from pydantic import ValidationError
+
+from airgate.contracts.base import Contract
+from airgate.contracts.step import RunContext, StepCall, StepResult
+from airgate.errors import ArtifactError, ContractError
+
+CALL_FILE = "call.json"
+RESULT_FILE = "result.json"
+SCHEMA_VERSION = 1
+# File systems allow 255 bytes a name, and a percent-encoded id can be nine times as long as the id.
+NAME_LIMIT = 200
+
+AnyContract = TypeVar("AnyContract", bound=Contract)
+
+
+def call_url(store: str, run: RunContext) -> str:
+    """Give the URL of a task try's call.json under the store's root. Two different tries never share one."""
+    ids = (run.dag_id, run.run_id, run.task_id, str(run.map_index), str(run.try_number))
+    return "/".join([store.rstrip("/"), "calls", *map(_segment, ids), CALL_FILE])
+
+
+def result_url(url: str) -> str:
+    """Give the URL of the result.json beside a call.json. Raises ContractError when `url` names no call.json."""
+    if not url.endswith("/" + CALL_FILE):
+        raise ContractError(f"{url}: a call's URL ends in /{CALL_FILE}. Pass the URL that write_call gave.")
+    return url.removesuffix(CALL_FILE) + RESULT_FILE
+
+
+def write_call(call: StepCall) -> str:
+    """Write the call where its run context says and give its URL. An answer to an earlier call there is removed.
+
+    Raises ArtifactError when the store cannot be written.
+    """
+    url = call_url(call.store, call.run)
+    # Were the old answer left, a step that is killed now would seem to have ended as its forerunner did.
+    _remove(result_url(url))
+    _write(url, call)
+    return url
+
+
+def read_call(url: str) -> StepCall:
+    """Read a call. Raises ArtifactError when there is none, ContractError when it does not have the promised shape."""
+    data = _read(url)
+    if data is None:
+        raise ArtifactError(f"{url}: there is no call. Has the operator written it, and do both use the same store?")
+    return _parse(url, data, StepCall)
+
+
+def write_result(url: str, result: StepResult) -> None:
+    """Write the result beside the call at `url`: whole or not at all. Raises ArtifactError."""
+    _write(result_url(url), result)
+
+
+def read_result(url: str) -> StepResult | None:
+    """Read the result beside the call at `url`; None when the step has left none.
+
+    Raises ContractError when it does not have the promised shape, ArtifactError when the store cannot be read.
+    """
+    data = _read(result_url(url))
+    return None if data is None else _parse(result_url(url), data, StepResult)
+
+
+def read_bytes(url: str) -> bytes:
+    """Read a whole artifact. Raises ArtifactError when it is not there or cannot be read."""
+    data = _read(url)
+    if data is None:
+        raise ArtifactError(f"{url}: nothing is there. Was the artifact store cleaned? Run the step that made it again.")
+    return data
+
+
+def local_path(url: str) -> Path | None:
+    """Give the path of a file:// URL or a plain path; None for any other store, which only fsspec can reach."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return Path(url).absolute()
+    return Path("/" + rest.lstrip("/")) if scheme in ("file", "local") else None
+
+
+def _segment(name: str) -> str:
+    """An id as one folder name: no separator, no leading dot, ASCII only, and two ids never the same."""
+    text = quote(name, safe="")
+    if text.startswith(".") or not text:
+        text = "%2E" + text[1:]
+    if len(text) > NAME_LIMIT:
+        text = f"{text[:NAME_LIMIT - 40]}~{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+    return text
+
+
+def _write(url: str, document: Contract) -> None:
+    data = document.model_dump_json().encode()
+    path = local_path(url)
+    try:
+        if path is None:
+            import fsspec
+
+            # An object store shows a put when it is complete; there is no half of it to see.
+            filesystem, key = fsspec.url_to_fs(url)
+            filesystem.pipe_file(key, data)
+        else:
+            replace_file(path, data)
+    except Exception as error:  # each kind of store has its own errors, and few of them are OSErrors
+        raise ArtifactError(f"{url}: cannot be written ({len(data)} bytes): {_reason(error)}. "
+                            "Check that the artifact store is there, writable and not full.") from error
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a local file so that a reader sees all of it or what was there before. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            # mkstemp lets only its own user read; the store's readers may be others, as the umask says.
+            os.fchmod(file.fileno(), 0o666 & ~_umask())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    """The process's umask without changing it, which would race with other threads."""
+    for line in Path("/proc/self/status").read_text().splitlines() if Path("/proc/self/status").exists() else ():
+        if line.startswith("Umask:"):
+            return int(line.split()[1], 8)
+    return 0o022
+
+
+def _read(url: str) -> bytes | None:
+    path = local_path(url)
+    try:
+        if path is not None:
+            return path.read_bytes()
+        import fsspec
+
+        filesystem, key = fsspec.url_to_fs(url)
+        return bytes(filesystem.cat_file(key))
+    except FileNotFoundError:
+        return None
+    except Exception as error:
+        raise ArtifactError(f"{url}: cannot be read: {_reason(error)}. Check that the artifact store is there "
+                            "and that this process may read it.") from error
+
+
+def _remove(url: str) -> None:
+    path = local_path(url)
+    try:
+        if path is not None:
+            path.unlink(missing_ok=True)
+            return
+        import fsspec
+
+        filesystem, key = fsspec.url_to_fs(url)
+        if filesystem.exists(key):
+            filesystem.rm_file(key)
+    except Exception as error:
+        raise ArtifactError(f"{url}: an earlier result cannot be removed: {_reason(error)}. Check that the artifact "
+                            "store is there and writable.") from error
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or f"{type(error).__name__}: {error}"
+
+
+def _parse(url: str, data: bytes, contract: type[AnyContract]) -> AnyContract:
+    """Bytes to a contract, with complaints that name keys and never repeat values, which may be secret."""
+    try:
+        return contract.model_validate_json(data)
+    except ValidationError as error:
+        items = error.errors(include_url=False, include_input=False, include_context=False)
+    version = _version(data)
+    if version not in (None, SCHEMA_VERSION):
+        raise ContractError(f"{url}: its schema_version is {version!r}, this Airgate reads {SCHEMA_VERSION}. The "
+                            "images of steps and Airflow must come from the same release: upgrade the older one.")
+    text = "; ".join(f"{'.'.join(map(str, item['loc'])) or 'document'}: {item['msg']}" for item in items[:5])
+    raise ContractError(f"{url}: not a {contract.__name__} of schema version {SCHEMA_VERSION}: {text}. Was it written "
+                        "by another release, or by hand?")
+
+
+def _version(data: bytes) -> object:
+    try:
+        document = json.loads(data)
+    except ValueError:
+        return None
+    return document.get("schema_version") if isinstance(document, dict) else None

@@ -1,0 +1,84 @@
+"""Digests of files and of directories. A directory's digest is that of its manifest: {relative path: file digest}."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+import rfc8785
+
+from airgate.errors import ArtifactError
+
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 'sha256:...'. Raises OSError."""
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def manifest(path: Path) -> dict[str, str]:
+    """Give {path relative to `path`, with slashes: digest} for every file under a directory, sorted.
+
+    Raises ArtifactError when `path` is no directory, or a link or anything that is no file or folder lies in it.
+    """
+    if path.is_symlink() or not path.is_dir():
+        raise ArtifactError(f"{path}: not a directory. A model is stored as a directory of its own.")
+    return {name: digest_of(path / name) for name in sorted(_walk(path, path))}
+
+
+def manifest_bytes(files: Mapping[str, str]) -> bytes:
+    """The manifest as RFC 8785 writes it: one byte sequence for one content."""
+    return bytes(rfc8785.dumps(dict(files)))
+
+
+def manifest_digest(files: Mapping[str, str]) -> str:
+    """SHA-256 of the manifest's RFC 8785 bytes, as 'sha256:...': the digest of a model."""
+    return "sha256:" + hashlib.sha256(manifest_bytes(files)).hexdigest()
+
+
+def parse_manifest(uri: str, data: bytes) -> dict[str, str]:
+    """Read a manifest whose digest was checked; its maker is not trusted to name only files inside the directory.
+
+    Raises ArtifactError.
+    """
+    try:
+        files = json.loads(data)
+    except ValueError:
+        files = None
+    if not isinstance(files, dict) or not all(DIGEST.fullmatch(str(digest)) for digest in files.values()):
+        raise ArtifactError(f"{uri}: not the manifest of a directory. Is the ref's kind right?")
+    for name in files:
+        _refuse_unless_inside(uri, name)
+    return files
+
+
+def refuse_unless_plain(path: Path) -> None:
+    """Raise ArtifactError unless `path` is a plain file: no link, no folder, no device."""
+    if path.is_symlink():
+        raise ArtifactError(f"{path}: a symbolic link is not stored: what it points to can change. Copy the file.")
+    if not path.is_file():
+        what = "is missing" if not path.exists() else "is no plain file"
+        raise ArtifactError(f"{path}: {what}. Allowed: a plain file.")
+
+
+def _walk(folder: Path, root: Path) -> Iterator[str]:
+    for entry in os.scandir(folder):
+        path = Path(entry.path)
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(path, root)
+            continue
+        refuse_unless_plain(path)
+        name = path.relative_to(root).as_posix()
+        _refuse_unless_inside(str(root), name)
+        yield name
+
+
+def _refuse_unless_inside(where: str, name: str) -> None:
+    parts = PurePosixPath(name).parts
+    if not parts or ".." in parts or "\\" in name or "\0" in name or name.startswith("/") or "/".join(parts) != name:
+        raise ArtifactError(f"{where}: file name {name!r} could lead out of the directory. Allowed: relative names "
+                            "without '..' and backslashes.")
