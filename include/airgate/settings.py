@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, cast
 
@@ -29,12 +30,19 @@ class Settings:
 
 
 def load() -> Settings:
-    """Read the settings. Nothing is cached: a test or a task may change the environment.
+    """Read the settings as the environment has them now: a test or a task may change it.
 
     Raises ConfigError when a variable has a value that is not allowed.
     """
-    env = os.environ
-    home = Path(env.get("AIRGATE_HOME", ".airgate")).absolute()
+    ours = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AIRGATE_")))
+    return _read(ours, str(Path.cwd()))
+
+
+@lru_cache(maxsize=8)
+def _read(variables: tuple[tuple[str, str], ...], folder: str) -> Settings:
+    """Parse once: a DAG file with a hundred models asks a thousand times. `folder` is what a relative home starts from."""
+    env = dict(variables)
+    home = Path(folder, env.get("AIRGATE_HOME", ".airgate"))
     runtime = env.get("AIRGATE_RUNTIME", "local")
     if runtime not in RUNTIMES:
         raise ConfigError(f"AIRGATE_RUNTIME is '{runtime}'; {nearest(runtime, RUNTIMES)}")

@@ -29,8 +29,9 @@ def main() -> None:
         register_models(models, count)
         os.environ.update(AIRGATE_MODELS=str(models), AIRFLOW_HOME=f"{folder}/airflow", AIRFLOW__CORE__LOAD_EXAMPLES="False")
         sys.path.insert(0, str(ROOT / "include"))
+        # what the DAG processor has loaded before it forks for a file
+        import airflow.models.dag  # noqa: F401
         import airflow.sdk  # noqa: F401
-        from airflow.dag_processing.importers import get_importer_registry  # noqa: F401
 
         run(count)
 

@@ -17,7 +17,7 @@ _CRON_WORDS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearl
 _CRON_FIELDS = 5
 _STANDARD_STEPS = Path(__file__).parent.parent / "steps"
 
-_specs: dict[Path, tuple[int, int, ModelSpec]] = {}
+_loaded: dict[Path, tuple[tuple[tuple[int, int] | None, ...], ModelSpec]] = {}
 
 
 def sound_models() -> list[ModelSpec]:
@@ -81,29 +81,36 @@ def _means_to_be_a_model(folder: Path) -> bool:
 
 
 def _load(folder: Path) -> ModelSpec | AirgateError:
-    """Read one folder; its error is a value, because one broken model must not take the others down."""
+    """Read one folder, again only when a file in it changed. An error is a value: one model must not take others down."""
+    stamps = tuple(_stamp(folder / name) for name in (SPEC_FILE, STEPS_FILE))
+    known = _loaded.get(folder)
+    # What is wrong may lie in another file that steps.py leans on, so only a sound model is taken as unchanged.
+    if known and known[0] == stamps:
+        return known[1]
     try:
         spec = _spec(folder)
         _check_steps(folder, spec)
     except AirgateError as error:
         return error
+    _loaded[folder] = stamps, spec
     return spec
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size
 
 
 def _spec(folder: Path) -> ModelSpec:
-    """Read model.yaml, again only when its time or size changed."""
+    """Read model.yaml."""
     path = folder / SPEC_FILE
     try:
-        stat = path.stat() if path.exists() else None
-        known = _specs.get(path)
-        if stat and known and known[:2] == (stat.st_mtime_ns, stat.st_size):
-            return known[2]
-        spec = load_spec(folder)
+        return load_spec(folder)
     except (OSError, ValueError, RecursionError) as error:  # ValueError: YAML dates such as 2026-02-31
         raise SpecError(f"{path}: cannot be read: {error or type(error).__name__}. Correct the file.") from None
-    if stat:
-        _specs[path] = (stat.st_mtime_ns, stat.st_size, spec)
-    return spec
 
 
 def _check_steps(folder: Path, spec: ModelSpec) -> None:

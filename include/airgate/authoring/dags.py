@@ -10,6 +10,8 @@ from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.runs import Flow, dag_id
 from airgate.runtime.window import DAY_PARAM
 
+# These work on the days of their run; the others on a candidate or a verdict that names its own.
+OF_A_DAY: tuple[Flow, ...] = ("training", "batch_inference", "drift_check")
 # A model waits for its turn here, so that two runs never decide about one model at the same time.
 ONE_AT_A_TIME: tuple[Flow, ...] = ("validation", "promotion", "retraining")
 
@@ -32,8 +34,13 @@ def model_dag(spec: ModelSpec, flow: Flow, *, schedule: Any = None, doc: str | N
         catchup=False,
         max_active_runs=1 if flow in ONE_AT_A_TIME else 4,
         tags={"airgate", spec.name, flow, f"risk:{spec.risk}"},
-        params={DAY_PARAM: Param(None, type=["null", "string"], format="date",
-                                 description="The day to work on. Empty: the run's data interval, or yesterday.")},
+        params={DAY_PARAM: day_param()} if flow in OF_A_DAY else {},
         default_args={"owner": spec.owner},
         **options,
     )
+
+
+def day_param() -> Param:
+    """The `day` field of the trigger form."""
+    return Param(None, type=["null", "string"], format="date",
+                 description="The day to work on. Empty: the run's data interval, or yesterday.")

@@ -115,7 +115,7 @@ def _find(module: str) -> Path | None:
         return None
     folder = root[0].joinpath(*root[1])
     file = folder.with_name(f"{folder.name}.py")
-    candidates = [folder / "__init__.py"] + ([file] if root[1] else [])
+    candidates = ([file] if root[1] else []) + [folder / "__init__.py"]
     return next((path for path in candidates if path.is_file()), None)
 
 
