@@ -135,17 +135,6 @@ def test_adopting_never_replaces_what_is_set(installation, monkeypatch):
     assert os.environ["AIRGATE_RUNTIME"] == "kubernetes"
 
 
-def test_a_socket_path_that_is_too_long_moves_to_a_private_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    import tempfile
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    short = environment.short_socket(tmp_path / "steps.sock")
-    moved = environment.short_socket(tmp_path / ("deep" * 40) / "steps.sock")
-    assert short == tmp_path / "steps.sock"
-    assert moved.name == "steps.sock"
-    assert mode(moved.parent) == 0o700
-
-
 def test_a_password_with_odd_characters_survives_the_url(installation):
     keys = {**installation.credentials.keys, "airflow": "p@ss/w:rd %"}
     url = postgres.url(credentials.Credentials(keys, {}), "airflow", "airflow", 5432)

@@ -6,7 +6,6 @@ share them, in time and in memory. The parent imports before the database is up,
 Arguments: the folder of the records, the folder of the logs, and a file whose appearing says that the database is up.
 """
 
-import contextlib
 import gc
 import os
 import subprocess
@@ -29,19 +28,20 @@ PRELOADED = (
     "airflow", "airflow.cli.cli_parser", "airflow.jobs.scheduler_job_runner", "airflow.executors.local_executor",
     "airflow.dag_processing.manager", "airflow.jobs.triggerer_job_runner", "airflow.utils.db",
     "airflow.api_fastapi.app", "airflow.sdk.execution_time.supervisor", "airflow.sdk.execution_time.task_runner",
-    "airflow.providers.standard.operators.hitl", "psycopg2", "asyncpg",
+    "airflow.providers.standard.operators.hitl", "airflow.providers.standard.operators.trigger_dagrun",
+    "airflow.providers.standard.decorators.python", "psycopg2", "asyncpg",
     # what DAG files and tasks of ours import
-    "airgate.authoring", "airgate.authoring.catalog", "airgate.runtime", "airgate.runtime.local", "airgate.audit.store",
-    "airgate.registry.answers",
+    "airgate.authoring", "airgate.authoring.catalog", "airgate.authoring.dags", "airgate.runtime.local",
+    "airgate.audit.store", "airgate.audit.sweep", "airgate.audit.airflow_account", "airgate.registry.answers",
+    "airgate.lifecycle.approval", "airgate.lifecycle.candidate", "airgate.lifecycle.drift", "airgate.lifecycle.live",
+    "airgate.lifecycle.promotion", "airgate.lifecycle.retraining", "airgate.lifecycle.upkeep", "airgate.lifecycle.verdict",
+    "airgate.governance.policies", "airgate.console",
 )
 
 
 def main(records: Path, logs: Path, database_is_up: Path, *, migrate: bool) -> int:
     """Import, wait for the database, migrate it when `migrate`, fork the four. Gives 1 when the migration fails."""
-    for module in PRELOADED:
-        # A broken module of ours is for Airflow to show, as an import error of the DAG that uses it.
-        with contextlib.suppress(Exception) if module.startswith("airgate.") else contextlib.nullcontext():
-            import_module(module)
+    _preload()
     launcher = os.getppid()
     while not database_is_up.exists():
         if os.getppid() != launcher:
@@ -58,6 +58,15 @@ def main(records: Path, logs: Path, database_is_up: Path, *, migrate: bool) -> i
                 _become(name, processes.log(name))
             processes.record(name, pid)
     return 0
+
+
+def _preload() -> None:
+    """Import what the forks share. What cannot be imported is for Airflow to show, where a DAG file needs it."""
+    for module in PRELOADED:
+        try:
+            import_module(module)
+        except Exception as error:  # noqa: BLE001 - any code of a module may fail
+            sys.stderr.write(f"not preloaded: {module}: {type(error).__name__}: {error}\n")
 
 
 def _in_child(arguments: list[str]) -> int:

@@ -48,4 +48,4 @@ def ensure(layout: Layout) -> Credentials:
 def _draw(name: str) -> str:
     if name == "fernet_key":  # Fernet's own form: 32 bytes, URL-safe base64 with padding
         return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
-    return secrets.token_urlsafe(32)
+    return secrets.token_urlsafe(64)  # the tokens are signed with HMAC-SHA512, whose key should have 64 bytes

@@ -7,6 +7,7 @@ from airgate.platform import layout, services
 from airgate.platform.lock import exclusive
 from airgate.platform.output import say
 from airgate.platform.processes import Processes
+from airgate.runtime.forkserver_client import stop_server
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +22,9 @@ def run(_: argparse.Namespace) -> int:
         return 0
     with exclusive(place.run / "lock"):
         stopped = stop_all(Processes(place.run, place.logs))
+        # One that a task started because ours had ended for want of work.
+        if stop_server(place.run / "steps.sock") and services.STEPS not in stopped:
+            stopped.append(services.STEPS)
     say(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")
     return 0
 

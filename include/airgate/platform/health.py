@@ -19,19 +19,20 @@ AIRFLOW_NAMES = {"scheduler": "scheduler", "dag-processor": "dag_processor", "tr
 
 def healthy(installation: Installation, processes: Processes) -> set[str]:
     """Names of the services that run and say they are well."""
-    with httpx.Client(timeout=5, trust_env=False) as http:
+    with httpx.Client(timeout=30, trust_env=False) as http:
         return _healthy(installation, processes, http)
 
 
 def _healthy(installation: Installation, processes: Processes, http: httpx.Client) -> set[str]:
     running = {name: process for name in services.ALL if (process := processes.find(name)) is not None}
     well = running.keys() & {"postgres"}
-    if "step-server" in running and installation.step_socket.is_socket():
-        well |= {"step-server"}
+    if services.STEPS in running and installation.step_socket.is_socket():
+        well |= {services.STEPS}
     if "mlflow" in running and _answers(http, f"{installation.mlflow_url}/health"):
         well |= {"mlflow"}
     if "api-server" in running:
-        report = _airflow_report(http, installation)
+        # Its part for tasks builds itself at the first request, 4 seconds of CPU: better now than under the first task.
+        report = _airflow_report(http, installation) if _answers(http, f"{installation.airflow_url}/execution/health") else {}
         if report:
             well |= {"api-server"}
         for name, their_name in AIRFLOW_NAMES.items():
@@ -48,7 +49,7 @@ def wait(installation: Installation, processes: Processes, names: Iterable[str],
     """
     missing = set(names)
     deadline = time.monotonic() + patience
-    http = httpx.Client(timeout=5, trust_env=False)
+    http = httpx.Client(timeout=30, trust_env=False)
     while missing:
         now = _healthy(installation, processes, http) & missing
         for name in sorted(now):

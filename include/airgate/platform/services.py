@@ -2,25 +2,27 @@
 
 import sys
 
+from airgate.contracts.fork_protocol import supported
 from airgate.platform import airflow_parent, environment, postgres
 from airgate.platform.environment import Installation
 from airgate.platform.processes import Service
 
 AIRFLOW = tuple(airflow_parent.COMMANDS)
-ALL = ("postgres", "step-server", "mlflow", *AIRFLOW)
+# Ends by itself after half an hour without work; the next step starts it again.
+STEPS = "steps"
+ALL = ("postgres", STEPS, "mlflow", *AIRFLOW)
 # Those that give work first, the database last.
-STOP_ORDER = ("scheduler", "dag-processor", "triggerer", "step-server", "api-server", "mlflow", "postgres")
+STOP_ORDER = ("scheduler", "dag-processor", "triggerer", STEPS, "api-server", "mlflow", "postgres")
+
+
+def expected() -> set[str]:
+    """The names of those that run on this system: the step server needs Linux."""
+    return set(ALL) if supported() else set(ALL) - {STEPS}
 
 
 def database(installation: Installation) -> Service:
     """PostgreSQL."""
     return postgres.service(installation.layout, installation.ports["postgres"])
-
-
-def step_server(installation: Installation) -> Service:
-    """The warm parent that steps are forked from."""
-    command = [sys.executable, "-m", "airgate.steps.forkserver", str(installation.step_socket)]
-    return Service("step-server", command, environment.for_steps(installation), installation.layout.root)
 
 
 def mlflow(installation: Installation) -> Service:

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from airgate.airflow_api import AirflowApi
+from airgate.contracts.fork_protocol import supported
 from airgate.errors import ConfigError
 from airgate.platform import (
     airflow_parent,
@@ -25,6 +26,7 @@ from airgate.platform.environment import Installation
 from airgate.platform.lock import exclusive
 from airgate.platform.output import Progress, say
 from airgate.platform.processes import Processes
+from airgate.runtime.forkserver_client import ensure_server
 
 PARENT = "airflow-parent"
 
@@ -51,12 +53,12 @@ def start(meanwhile: Callable[[Installation], None] | None = None) -> Installati
     place = layout.find()
     settings = settings_file.load(place.root / settings_file.FILE)
     place.make()
-    with exclusive(place.run / "lock"), ThreadPoolExecutor(2) as pool:
+    with exclusive(place.run / "lock"), ThreadPoolExecutor(3) as pool:
         processes = Processes(place.run, place.logs)
         installation = _installation(place, processes)
         environment.write_file(installation)
         side = pool.submit(meanwhile, installation) if meanwhile else None
-        if health.healthy(installation, processes) < set(services.ALL):
+        if health.healthy(installation, processes) < services.expected():
             _start_all(installation, processes, settings, pool)
         if side is not None:
             side.result()
@@ -72,7 +74,7 @@ def _installation(place: layout.Layout, processes: Processes) -> Installation:
 
 def _start_all(installation: Installation, processes: Processes, settings: settings_file.SettingsFile,
                pool: ThreadPoolExecutor) -> None:
-    progress = Progress("starting", len(services.ALL))
+    progress = Progress("starting", len(services.expected()))
     began = time.monotonic()
     database_is_up = installation.layout.run / "database-is-up"
     database_is_up.unlink(missing_ok=True)
@@ -88,14 +90,23 @@ def _start_all(installation: Installation, processes: Processes, settings: setti
         if parent.wait() != 0:
             raise ConfigError(f"Airflow could not be started. The end of its log:\n{processes.last_lines(PARENT)}")
         stamp.set()
-    if processes.find("step-server") is None:  # after Airflow, which takes longer and wants the processor first
-        installation.step_socket.unlink(missing_ok=True)
-        processes.start(services.step_server(installation))
+    steps = pool.submit(_start_steps, installation, processes)  # after Airflow, which wants the processor first
     audit.result()
-    health.wait(installation, processes, set(services.ALL) - {"postgres"}, progress.tell)
+    health.wait(installation, processes, set(services.ALL) - {"postgres", services.STEPS}, progress.tell)
+    if steps.result():
+        progress.tell(services.STEPS)
     with AirflowApi(installation.airflow_url, "admin", installation.credentials.passwords["admin"]) as api:
         entries = settings_file.apply(settings, api)
     progress.done(f"all well after {time.monotonic() - began:.0f} s; {entries} entries of {settings_file.FILE} loaded")
+
+
+def _start_steps(installation: Installation, processes: Processes) -> bool:
+    """Start the warm parent that steps are forked from and wait until it is warm; False where the system has none."""
+    if not supported():
+        return False
+    pid = ensure_server(installation.step_socket, processes.log(services.STEPS), env=environment.for_steps(installation))
+    processes.record(services.STEPS, pid)
+    return True
 
 
 def _launch_airflow(installation: Installation, processes: Processes, database_is_up: Path,
