@@ -111,7 +111,8 @@ def test_a_store_that_fails_is_an_error_that_names_what_is_missing(tmp_path, mon
     run("success", context(EmptyOperator(task_id="t")))
     [record] = [record for record in caplog.records if record.name == "airgate.governance.callbacks"]
     assert record.levelname == "ERROR"
-    assert record.getMessage().startswith("Not in the audit log: task.succeeded of d, run manual__1, task t, try 2, map index -1. ")
+    missing = "task.succeeded of d, run manual__1, task t, try 2, map index -1"
+    assert record.getMessage().startswith(f"Not in the audit log: {missing}. ")
     assert "The audit sweep adds" in record.getMessage()
 
 

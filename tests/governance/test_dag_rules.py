@@ -193,9 +193,9 @@ def test_machine_learning_in_a_python_callable_is_refused(dag, function):
 
 @pytest.mark.parametrize("make", [
     lambda: BranchPythonOperator(task_id="t", python_callable=imports_inside),
-    lambda: task(task_id="t")(imports_inside)(),
-    lambda: task.branch(task_id="t")(imports_inside)(),
-    lambda: task.sensor(task_id="t")(imports_inside)(),
+    task(task_id="t")(imports_inside),
+    task.branch(task_id="t")(imports_inside),
+    lambda: task.sensor(task_id="t")(imports_inside)(),  # noqa: PLW0108 - importing sensors warns
     lambda: task(task_id="t")(takes_one).expand(x=[1, 2]),
     lambda: EmptyOperator(task_id="t", pre_execute=lambda context: imports_inside()),
 ])

@@ -25,7 +25,8 @@ TASK = RUN + "/taskInstances/t"
     ("PUT", "/api/v2/backfills/3/cancel", "backfill.changed"), ("PATCH", "/api/v2/variables/x", "other"),
     ("POST", "/api/v2/something/new", "other"), ("PATCH", "/behind/a/proxy" + TASK, "task.changed"),
     # a key or an id of somebody's choice does not make a change harmless
-    ("PATCH", TASK + "/xcomEntries/return_value/dry_run", "xcom.changed"), ("DELETE", RUN + "/taskInstances/list", "task.deleted"),
+    ("PATCH", TASK + "/xcomEntries/return_value/dry_run", "xcom.changed"),
+    ("DELETE", RUN + "/taskInstances/list", "task.deleted"),
     ("PATCH", RUN + "/taskInstances/dry_run", "task.changed"), ("DELETE", "/api/v2/variables/a/list", "other"),
 ])
 def test_changes(method, path, change):

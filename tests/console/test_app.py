@@ -1,0 +1,187 @@
+"""The console's routes with Airflow's own SimpleAuthManager deciding; the page with events in the log."""
+
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+from airflow.api_fastapi.app import create_auth_manager
+from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+from airflow.api_fastapi.common.db.common import _get_session
+from airflow.api_fastapi.core_api.security import get_user
+from airflow.models import import_all_models
+from airflow.models.base import Base
+from fastapi.testclient import TestClient
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
+
+from airgate.audit.event import Actor, AuditEvent, TaskRef
+from airgate.console.app import app
+
+VERDICT = {"model": "tumour", "version": "1", "window": {"start": "2026-01-01", "end": "2026-01-02"}, "drifted": True,
+           "share": 0.7}
+
+
+@pytest.fixture
+def anybody(store, models, tmp_path):
+    """A client without a login. Airflow's own tables are there and empty."""
+    create_auth_manager()
+    engine = create_engine(f"sqlite:///{tmp_path}/airflow.db")
+    import_all_models()
+    Base.metadata.create_all(engine)
+
+    def session():
+        with Session(engine) as session:
+            yield session
+
+    app.dependency_overrides[_get_session] = session
+    yield TestClient(app)
+    app.dependency_overrides.clear()
+
+
+@pytest.fixture
+def as_role(anybody):
+    def login(role):
+        app.dependency_overrides[get_user] = lambda: SimpleAuthManagerUser(username=f"the {role}", role=role)
+        return anybody
+    return login
+
+
+def append(store, kind, model="tumour", version="3", body=None, **fields):
+    event = AuditEvent(event_id=uuid4(), kind=kind, occurred_at=datetime.now(UTC), actor=Actor(kind="user", name="ana"),
+                       model=model, version=version, source="operator", body=body or {}, **fields)
+    store.append(event)
+    return event
+
+
+ROUTES = [("GET", "/"), ("GET", "/api/audit/events"), ("GET", "/api/audit/verify"), ("GET", "/api/models/tumour/history"),
+          ("POST", "/api/drift-verdicts")]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_nothing_is_shown_without_a_login(anybody, method, path):
+    assert anybody.request(method, path, json=VERDICT).status_code == 401
+
+
+def test_every_route_is_tested_for_that():
+    here = {(method, route.path) for route in app.routes for method in route.methods}
+    assert here == {(method, path.replace("tumour", "{model}")) for method, path in ROUTES}
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_a_user_without_a_role_sees_nothing(as_role, method, path):
+    assert as_role(None).request(method, path, json=VERDICT).status_code == 403
+
+
+def test_events_newest_first_with_filters_and_pages(as_role, store):
+    append(store, "gate.verdict", model="other")
+    for number in range(3):
+        append(store, "drift.verdict", body={"n": number})
+    client = as_role("viewer")
+    found = client.get("/api/audit/events", params={"model": "tumour", "kind": "drift.verdict", "limit": 2}).json()["events"]
+    assert [item["event"]["body"]["n"] for item in found] == [2, 1]
+    older = client.get("/api/audit/events", params={"model": "tumour", "before": found[-1]["seq"]}).json()["events"]
+    assert [item["event"]["body"]["n"] for item in older] == [0]
+    assert client.get("/api/audit/events", params={"limit": 501}).status_code == 422
+
+
+def test_a_wrong_kind_names_the_nearest(as_role):
+    answer = as_role("viewer").get("/api/audit/events", params={"kind": "stage.move"})
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("no event kind 'stage.move'; did you mean 'stage.moved'? Allowed: audit.alarm")
+
+
+def test_verify_and_history(as_role, store):
+    moved = append(store, "stage.moved", body={"to_version": "3"})
+    client = as_role("viewer")
+    assert client.get("/api/audit/verify").json() == {
+        "ok": True, "verdict": "integrity: ok", "size": 1, "root": store.head()[1].hex()}
+    history = client.get("/api/models/tumour/history").json()
+    assert [move["event"]["event_id"] for move in history["moves"]] == [str(moved.event_id)]
+
+
+def test_a_log_that_cannot_be_read_is_said(as_role, store, monkeypatch, tmp_path):
+    monkeypatch.setenv("AIRGATE_AUDIT_URL", f"sqlite:///{tmp_path}/nowhere.db")
+    answer = as_role("viewer").get("/api/audit/events")
+    assert answer.status_code == 503
+    assert "there is no audit log at" in answer.json()["detail"]
+    page = as_role("viewer").get("/")
+    assert page.status_code == 503
+    assert "there is no audit log at" in page.text
+
+
+def test_an_outside_verdict_is_recorded_once_with_its_user(as_role, store):
+    answers = [as_role("user").post("/api/drift-verdicts", json=VERDICT) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [201, 201]
+    [stored] = store.events(kind="drift.verdict", model="tumour")
+    assert {answer.json()["event_id"] for answer in answers} == {str(stored.event.event_id)}
+    assert (stored.event.actor.name, stored.event.source, stored.event.version) == ("the user", "api", "1")
+    assert stored.event.body["source"] == "outside monitor"
+    assert answers[0].json()["asset_event"] is False  # no DAG has the asset here
+
+
+def test_an_outside_verdict_keeps_the_monitors_name_but_cannot_be_airgates(as_role, store):
+    for source in ("acme", " Airgate"):
+        as_role("op").post("/api/drift-verdicts", json={**VERDICT, "source": source})
+    assert [item.event.body["source"] for item in store.events()] == ["acme", "outside monitor"]
+
+
+def test_an_outside_verdict_is_found_by_who_waits_for_it(as_role, store):
+    from airgate.contracts.step import Window
+    from airgate.lifecycle.drift_sensor import find_verdict
+
+    as_role("user").post("/api/drift-verdicts", json=VERDICT)
+    window = Window.model_validate(VERDICT["window"])
+    assert find_verdict("tumour", window)["share"] == 0.7
+
+
+@pytest.mark.parametrize(("role", "change", "code", "text"), [
+    ("viewer", {}, 403, "needs the right to run tumour_drift_check"),
+    ("user", {"model": "tumor"}, 404, "did you mean 'tumour'?"),
+    ("user", {"share": 1.5}, 422, "less than or equal to 1"),
+    ("user", {"colour": "red"}, 422, "extra_forbidden"),
+])
+def test_refused_verdicts(as_role, store, role, change, code, text):
+    answer = as_role(role).post("/api/drift-verdicts", json={**VERDICT, **change})
+    assert answer.status_code == code
+    assert text in answer.text
+    assert store.events() == []
+
+
+def test_the_page_shows_each_model_and_the_newest_events(as_role, store):
+    append(store, "gate.verdict", body={"passed": True})
+    append(store, "stage.moved", body={"approvers": [{"user": "mia", "role": "owner"}, {"user": "raj", "role": "risk"}]})
+    append(store, "promotion.requested", version="4")
+    append(store, "drift.verdict", body={"drifted": True, "share": 0.625})
+    append(store, "manual.change", model=None, version=None, body={"change": "task.changed", "state": "success"},
+           task=TaskRef(dag_id="d", run_id="r", task_id="approve", try_number=1))
+    answer = as_role("viewer").get("/")
+    assert answer.status_code == 200
+    text = " ".join(answer.text.split())
+    for expected in ("integrity: ok", "5 events", "version 3", "mia (owner), raj (risk)", "version 4 awaits approval", "passed",
+                     "62% of columns", "d / approve, try 1; task.changed -&gt; success", "broken: ", "colour"):
+        assert expected in text, expected
+
+
+def test_a_decided_request_no_longer_waits(as_role, store):
+    append(store, "promotion.requested", version="4")
+    append(store, "promotion.refused", version="4")
+    assert "awaits" not in as_role("viewer").get("/").text
+
+
+def test_everything_on_the_page_is_escaped_and_nothing_else_may_run(as_role, store):
+    evil = "<script>alert(1)</script>"
+    append(store, "task.failed", model=evil, body={"message": evil})
+    append(store, "stage.moved", version=evil, body={"approvers": [{"user": evil, "role": evil}]})
+    for path in ("/", f"/?model={evil}"):
+        answer = as_role("viewer").get(path)
+        assert evil not in answer.text
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;" in answer.text
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert policy.partition("script-src 'nonce-")[2].partition("'")[0] in answer.text
+
+
+def test_the_page_works_with_nothing_in_the_log(as_role, store):
+    text = as_role("viewer").get("/").text
+    assert "none yet" in text
+    assert "Nothing has happened yet." in text
