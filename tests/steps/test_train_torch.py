@@ -2,13 +2,13 @@
 
 import pytest
 import torch
+from tests.steps.model_support import changed, context, rows, spec_of
 
 from airgate.contracts.model_spec import METRICS
 from airgate.errors import DataError, SpecError
 from airgate.steps import train_torch
 from airgate.steps.store import manifest, manifest_digest
 from models.diagnosis_network.steps import features
-from tests.steps.model_support import changed, context, rows, spec_of
 
 QUICK = {"hidden": [8], "epochs": 15}
 

@@ -2,10 +2,10 @@
 
 import mlflow
 import pytest
+from tests.steps.model_support import GATES, QUIET, mlflow_uri
 
 from airgate.errors import ArtifactError
 from airgate.steps import versions
-from tests.steps.model_support import GATES, QUIET, mlflow_uri
 
 pytestmark = QUIET
 

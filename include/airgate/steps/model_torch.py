@@ -15,7 +15,7 @@ from airgate.errors import ArtifactError
 from airgate.steps.model import Model, ModelHeader
 
 
-class Perceptron(torch.nn.Module):  # type: ignore[misc]  # mypy does not follow torch
+class Perceptron(torch.nn.Module):
     """Linear layers with ReLU between them. Takes raw columns, shape (n, inputs); gives logits, shape (n,).
 
     `mean` and `scale` belong to the weights, so whoever has the file cannot forget to standardise. A missing value

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 
-class AirgateModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow is untyped here
+class AirgateModel(mlflow.pyfunc.PythonModel):
     """Gives the probability of class 1 for each row, shape (n,), float64."""
 
     def load_context(self, context: Any) -> None:

@@ -26,6 +26,9 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType")
     import mlflow.pyfunc
 
+# Likewise: the first model that MLflow logs makes it read the metadata of every installed package, 1 s. It keeps the result.
+getattr(mlflow.utils.requirements_utils, "_init_modules_to_packages_map", lambda: None)()
+
 # What serving needs, by kind of model; the installed versions are pinned. Finding them out by import costs seconds.
 REQUIREMENTS = {"xgboost": ["mlflow", "numpy", "pandas", "xgboost"],
                 "torch": ["mlflow", "numpy", "pandas", "safetensors", "torch"]}
@@ -129,16 +132,16 @@ def _log(model: Model, folder: Path, data: pd.DataFrame, uri: str, run_id: str) 
 
 @contextmanager
 def _active(uri: str, run_id: str) -> Iterator[None]:
-    """Make the run the one that MLflow's functions write to, and leave its status to whoever opened it."""
+    """Make the run the one that MLflow's functions write to."""
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     active = mlflow.active_run()
     if active is not None and active.info.run_id == run_id:
         yield
         return
+    # Leaving it ends the run in MLflow; the runner ends it once more, with the step's true outcome.
     with mlflow.start_run(run_id=run_id):
         yield
-    MlflowClient(uri).update_run(run_id, status="RUNNING")
 
 
 def _create(client: MlflowClient, ctx: StepContext, tags: dict[str, str], **version: Any) -> ModelVersion:

@@ -63,9 +63,10 @@ def training_rows(data: pd.DataFrame, ctx: StepContext) -> TrainingRows:
     ctx.progress(f"training on {len(rows)} rows ({counts[1]} with {spec.data.label}=1), {int(held.sum())} held out, "
                  f"{len(features)} columns")
     values = matrix(rows, features)
-    empty = [name for name, none in zip(features, np.isnan(values).all(axis=0), strict=True) if none]
+    empty = [name for number, name in enumerate(features) if np.isnan(values[:, number]).all()]
     if empty:
-        raise DataError(f"no training row has a value in {', '.join(empty)}. Mend the data, or leave the column out in features().")
+        raise DataError(f"no training row has a value in {', '.join(empty)}. "
+                        "Mend the data, or leave the column out in features().")
     return TrainingRows(features, values, labels)
 
 

@@ -1,0 +1,154 @@
+"""Evaluation on the holdout, and the comparison of registered versions whose numbers the gates judge."""
+
+import json
+import shutil
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+from tests.steps import data_support
+from tests.steps.model_support import GATES, LINEAGE, QUIET, changed, context, mlflow_uri, open_run, rows, spec_of
+
+from airgate.contracts.model_spec import METRICS
+from airgate.errors import ConfigError, DataError
+from airgate.steps import evaluate, register, train_xgboost
+from airgate.steps.features import features_of
+from airgate.steps.holdout import is_holdout
+
+pytestmark = [*QUIET, *data_support.QUIET]
+SPEC = changed(spec_of(), folds=2, parameters={"n_estimators": 40})
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A model of eight days and a weaker one of two trees."""
+    data, folder = features_of(SPEC.name)(rows()), tmp_path_factory.mktemp("trained")
+    weak = changed(SPEC, parameters={"n_estimators": 2, "max_depth": 1})
+    return [train_xgboost.fit(data, context(folder, spec)) for spec in (SPEC, weak)]
+
+
+@pytest.fixture(scope="module")
+def registered(trained, tmp_path_factory):
+    """A real MLflow with both models as versions 1 and 2; gives (uri, candidates)."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    uri = mlflow_uri(folder)
+    return uri, [registered_as(uri, folder, model, f"manual__{n}") for n, model in enumerate(trained)]
+
+
+def registered_as(uri, folder, model, run):
+    ctx = context(folder, SPEC, task="register", run=run, tracking_uri=uri, mlflow_run_id=open_run(uri), facts=LINEAGE)
+    evaluation = evaluate.evaluate(model, rows(), context(folder, SPEC))
+    return register.register(model, features_of(SPEC.name)(rows()), evaluation, GATES, ctx)
+
+
+def test_only_holdout_rows_are_measured(trained, tmp_path, capsys):
+    ctx = context(tmp_path, SPEC)
+    found = evaluate.evaluate(trained[0], rows(), ctx)
+    held = rows()[is_holdout(rows()["sample_id"], 25)]
+    scores = trained[0].predict_proba(features_of(SPEC.name)(held))
+    assert found["rows"] == len(held) == 111 and found["positives"] == held["malignant"].sum() == 30
+    assert found["metrics"]["roc_auc"]["value"] == pytest.approx(roc_auc_score(held["malignant"], scores))
+    assert set(found["metrics"]) == set(METRICS)
+    assert all(one["low"] <= one["high"] for one in found["metrics"].values())
+    assert (found["confidence"], found["resamples"], found["seed"]) == (0.95, 1000, 7)
+    assert ctx.metrics["holdout_roc_auc_low"] == found["metrics"]["roc_auc"]["low"]
+    assert json.loads(json.dumps(found)) == found
+    assert ctx.attachments["evaluation.svg"].read_text().count("<polyline") == 4
+    assert "holdout of 111 rows: roc_auc 0.9" in capsys.readouterr().out
+
+
+def test_the_order_of_the_rows_does_not_matter(trained, tmp_path):
+    mixed = evaluate.evaluate(trained[0], rows().sample(frac=1, random_state=2), context(tmp_path, SPEC))
+    assert mixed == evaluate.evaluate(trained[0], rows(), context(tmp_path, SPEC))
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    (lambda d: d[~is_holdout(d["sample_id"], 25)], "none of the 273 rows is held out"),
+    (lambda d: d.assign(malignant=1), "all 111 evaluated rows have the same label"),
+    (lambda d: d.drop(columns="malignant"), "the label column 'malignant'"),
+])
+def test_rows_that_cannot_be_measured_are_refused(trained, tmp_path, change, said):
+    with pytest.raises(DataError, match=said):
+        evaluate.evaluate(trained[0], change(rows()), context(tmp_path, SPEC))
+
+
+def test_the_first_candidate_has_nothing_to_be_compared_with(registered, tmp_path):
+    uri, (candidate, _) = registered
+    found = evaluate.compare_on(rows(), candidate, None, context(tmp_path, SPEC, tracking_uri=uri))
+    assert found["digest_verified"] is True and found["candidate_digest"] == candidate["digest"]
+    assert found["production"] is None and found["difference"] is None and found["problems"] == []
+    assert found["candidate"]["roc_auc"]["value"] > 0.95
+
+
+def test_a_better_and_a_worse_candidate(registered, tmp_path):
+    uri, (good, weak) = registered
+    ctx = context(tmp_path, SPEC, tracking_uri=uri)
+    worse = evaluate.compare_on(rows(), weak, live(good), ctx)
+    better = evaluate.compare_on(rows(), good, live(weak), context(tmp_path, SPEC, tracking_uri=uri))
+    assert worse["difference"]["roc_auc"]["high"] < 0 < better["difference"]["roc_auc"]["low"]
+    assert worse["production"] == better["candidate"] and worse["production_version"] == good["version"]
+    for name, one in worse["difference"].items():
+        assert one["value"] == pytest.approx(worse["candidate"][name]["value"] - worse["production"][name]["value"])
+    assert ctx.metrics["difference_roc_auc"] == worse["difference"]["roc_auc"]["value"]
+    assert json.loads(json.dumps(worse)) == worse
+
+
+def live(candidate):
+    return {key: candidate[key] for key in ("model", "version", "digest")}
+
+
+def tampered(registered, trained, tmp_path, run):
+    """A version whose weights were exchanged in MLflow's store after it was registered."""
+    uri, _ = registered
+    candidate = registered_as(uri, tmp_path, trained[0], run)
+    client = mlflow.MlflowClient(uri)
+    model_id = client.get_model_version(SPEC.name, candidate["version"]).source.rsplit("/", 1)[-1]
+    folder = Path(client.get_logged_model(model_id).artifact_location.removeprefix("file://")) / "artifacts" / "model"
+    shutil.rmtree(folder)
+    trained[1].save(folder)
+    return candidate
+
+
+def test_exchanged_weights_are_evidence_and_are_never_parsed(registered, trained, tmp_path, capsys):
+    uri, (good, _) = registered
+    candidate = tampered(registered, trained, tmp_path, "manual__x")
+    found = evaluate.compare_on(rows(), candidate, live(good), context(tmp_path, SPEC, tracking_uri=uri))
+    assert found["digest_verified"] is False and found["candidate_digest"] != candidate["digest"]
+    assert found["candidate"] is None and found["difference"] is None and found["production"]["roc_auc"]["value"] > 0.9
+    assert "problem: diagnosis_classifier version" in capsys.readouterr().out
+
+
+def test_a_production_that_does_not_verify_is_not_taken_for_none(registered, trained, tmp_path):
+    uri, (good, _) = registered
+    production = live(tampered(registered, trained, tmp_path, "manual__y"))
+    found = evaluate.compare_on(rows(), good, production, context(tmp_path, SPEC, tracking_uri=uri))
+    assert found["production_digest_verified"] is False and found["production"] == {} and found["difference"] is None
+    foreign = {**live(good), "digest": None}
+    unsigned = evaluate.compare_on(rows(), good, foreign, context(tmp_path, SPEC, tracking_uri=uri))
+    assert unsigned["production"] == {} and unsigned["problems"]
+
+
+def test_a_version_that_is_gone_is_evidence_too(registered, tmp_path):
+    uri, (good, _) = registered
+    gone = {**good, "version": "99"}
+    found = evaluate.compare_on(rows(), gone, None, context(tmp_path, SPEC, tracking_uri=uri))
+    assert found["candidate_digest"] == "missing" and found["digest_verified"] is False
+    assert "models:/diagnosis_classifier/99 cannot be fetched" in found["problems"][0]
+
+
+def test_compare_needs_mlflow(registered, tmp_path):
+    with pytest.raises(ConfigError, match="no tracking_uri"):
+        evaluate.compare_on(rows(), registered[1][0], None, context(tmp_path, SPEC))
+
+
+def test_compare_loads_the_candidates_own_rows(registered, tmp_path):
+    uri, (good, _) = registered
+    candidate = {**good, "data_revision": "HEAD"}
+    ctx = context(tmp_path, SPEC, tracking_uri=uri, data_repository=str(data_support.demo_repository()))
+    found = evaluate.compare(candidate, None, ctx)
+    expected = evaluate.compare_on(rows(), candidate, None, context(tmp_path, SPEC, tracking_uri=uri))
+    assert found == expected
+    assert ctx.facts["rows"] == str(len(rows()))
+    assert np.isfinite(found["candidate"]["log_loss"]["value"])
