@@ -1,0 +1,215 @@
+"""What the operators of all runtimes share: ask for a step, account for what became of it, and only then succeed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
+from pydantic import ValidationError
+
+from airgate import errors, settings
+from airgate.audit.event import AuditEvent, Kind
+from airgate.contracts import calls
+from airgate.contracts.step import ArtifactRef, RunContext, StepCall, StepFailure, StepResult
+from airgate.errors import AirgateError, ArtifactError, AuditError, DataError, StepError, WiringError
+from airgate.runtime import record
+from airgate.runtime.plan import StepPlan
+from airgate.runtime.upstream import explain, upstream_result
+from airgate.runtime.window import window_of
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+EX_DATAERR = 65
+MESSAGE_LIMIT = 4000
+NO_RESULT = StepFailure(error="NoResult", message="the step left no result", retryable=True)
+# A store or a process may come back; the same configuration or the same wiring fails again.
+WORTH_ANOTHER_TRY = (StepError, ArtifactError)
+
+
+class StepFailed(AirflowException):
+    """A step failed and its failure is on record; Airflow tries again if tries are left."""
+
+
+class StepRefused(AirflowFailException):
+    """A step failed in a way that fails again, and that is on record; Airflow gives up at once."""
+
+
+class StepTask:
+    """Mixin for an operator that carries out a StepPlan.
+
+    A runtime's operator calls `hold` when it is made and, when it runs, `begin`, its own launching, and `settle`, all
+    inside `accounted`. Its XCom `return_value` is a StepResult as JSON.
+    """
+
+    template_fields: Sequence[str] = ("function", "inputs", "json_inputs", "parameters")
+
+    runtime: str = ""
+    plan: StepPlan
+    function: str
+    inputs: dict[str, str]
+    json_inputs: dict[str, Any]
+    parameters: dict[str, Any]
+    log: Any
+    stopped: bool = False
+
+    def hold(self, plan: StepPlan) -> None:
+        """Take the plan. What Airflow resolves at run time becomes an attribute, since it renders attributes only."""
+        self.plan = plan
+        self.function = plan.function
+        self.inputs = dict(plan.inputs)
+        self.json_inputs = dict(plan.json_inputs)
+        self.parameters = dict(plan.parameters)
+
+    def step_image(self) -> str:
+        """Name the image that the step runs in."""
+        raise NotImplementedError
+
+    def begin(self, context: Context) -> str:
+        """Write the `task.started` event and the call; give the call's URL.
+
+        Raises WiringError when an upstream step gave no output or an argument is no JSON value, ConfigError when the
+        run's parameters or the settings are wrong, AuditError when the log cannot be read or written.
+        """
+        call = self.build_call(context)
+        body = record.started_body(self.plan, call, self.runtime)
+        # Airflow may start one try twice after a crash of its own; that contradicts nothing.
+        record.store().append_if_absent(self._event(context, "task.started", body))
+        return calls.write_call(call)
+
+    def build_call(self, context: Context) -> StepCall:
+        """Resolve the plan against this run. Raises WiringError, ConfigError or AuditError."""
+        now = settings.load()
+        upstream = {name: upstream_result(context["ti"], task_id) for name, task_id in self.plan.inputs.items()}
+        facts: dict[str, str] = {}
+        for result in upstream.values():
+            facts = {**result.facts, **facts}
+        try:
+            return StepCall(
+                function=self.plan.function,
+                inputs={name: _output(result, name, self.plan.inputs[name]) for name, result in upstream.items()},
+                parameters={**self.parameters, **self.json_inputs},
+                run=self._run_context(context, upstream),
+                spec=self.plan.spec,
+                facts=facts,
+                store=now.artifact_store,
+                tracking_uri=now.mlflow_uri,
+                data_repository=now.data_repository,
+            )
+        except ValidationError as error:
+            raise WiringError(f"{self.plan.function}: {explain(error)}") from None
+
+    def _run_context(self, context: Context, upstream: dict[str, StepResult]) -> RunContext:
+        ti: Any = context["ti"]
+        run: Any = context["dag_run"]
+        return RunContext(
+            dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, try_number=max(1, ti.try_number),
+            map_index=-1 if ti.map_index is None else ti.map_index,
+            window=window_of(run, context["params"]),
+            actor=record.actor_text(record.actor_of(run)),
+            code_version=record.code_of(ti).commit,
+            image=self.step_image(),
+            mlflow_run_id=next((r.mlflow_run_id for r in upstream.values() if r.mlflow_run_id), None),
+        )
+
+    def settle(self, context: Context, call_url: str, failure: StepFailure | None, ended: str) -> dict[str, Any]:
+        """Account for a step that ended; `ended` is how, as the runtime saw it: 'exit code 0', 'signal 9'.
+
+        `failure` is what the runtime makes of that; the step's own account of its failure is better and goes first.
+        Gives the StepResult as JSON once its success is on record. Raises StepFailed or StepRefused otherwise.
+        """
+        call, result = calls.read_call(call_url), calls.read_result(call_url)
+        if failure is None and result is None:
+            failure = StepFailure(
+                error="NoResult", retryable=True,
+                message=f"the step ended well but left no result beside {call_url}: nothing it made can be trusted")
+        if result is not None and result.failure is not None:
+            failure = result.failure
+        if failure is not None or result is None:
+            raise self.refusal(context, failure or NO_RESULT, ended, call)
+        extra = self._event_extra(result)
+        event = self._event(context, "task.succeeded", record.succeeded_body(self.plan, call, result, self.runtime),
+                            version=record.version_of(result))
+        record.store().append(event)
+        if self.plan.emits is not None:
+            if extra.get("event_id") == "":
+                extra["event_id"] = str(event.event_id)
+            context["outlet_events"][self.plan.emits].extra = extra
+        return result.model_dump(mode="json")
+
+    def _event_extra(self, result: StepResult) -> dict[str, Any]:
+        """The asset event's payload; checked before success is recorded, because after that nothing may fail."""
+        if self.plan.emits is None:
+            return {}
+        if not isinstance(result.value, dict):
+            raise WiringError(
+                f"{self.plan.function} emits asset '{self.plan.emits.name}' but its value is "
+                f"{type(result.value).__name__}. The payload of an asset event is a dict of at most 32 KiB; return "
+                "one, or emit from a later step.")
+        return dict(result.value)
+
+    def refusal(self, context: Context, failure: StepFailure, ended: str = "",
+                call: StepCall | None = None) -> AirflowException:
+        """Put a failure on record and give the exception that tells Airflow: StepRefused where no retry helps."""
+        ti: Any = context["ti"]
+        # Of a task that was stopped from outside, Airflow's state is decided there, not by this exception.
+        again = failure.retryable and not self.stopped and ti.try_number <= ti.max_tries
+        if self.stopped:
+            ended = f"stopped from outside; {ended}"
+        message = failure.message[:MESSAGE_LIMIT]
+        if failure.traceback and not hasattr(errors, failure.error):  # Python's own errors say little without their name
+            message = f"{failure.error}: {message}"
+        body = record.failed_body(self.plan, failure, ended, call, self.runtime)
+        try:
+            kind: Kind = "task.retrying" if again else "task.failed"
+            # If absent: the sweep may have given this try up already.
+            record.store().append_if_absent(self._event(context, kind, body))
+        except AirgateError as error:
+            message = f"{message}\nThis failure is not in the audit log: {error}"
+        return StepFailed(message) if failure.retryable else StepRefused(message)
+
+    @contextmanager
+    def accounted(self, context: Context) -> Iterator[None]:
+        """Put on record whatever goes wrong around a step, not only inside it."""
+        try:
+            yield
+        except (StepFailed, StepRefused):
+            raise
+        except AuditError as error:
+            failure = StepFailure(error="AuditError", retryable=True, message=(
+                f"the audit log could not be written or read, and no step succeeds without its record: {error}. Check "
+                "AIRGATE_AUDIT_URL and the database behind it."))
+            raise self.refusal(context, failure) from error
+        except AirflowTaskTimeout:
+            limit = getattr(self, "execution_timeout", None)
+            self.refusal(context, StepFailure(error="Timeout", message=f"not done after {limit}", retryable=True))
+            raise
+        except AirgateError as error:
+            again = isinstance(error, WORTH_ANOTHER_TRY) and not isinstance(error, DataError)
+            raise self.refusal(
+                context, StepFailure(error=type(error).__name__, message=str(error), retryable=again)) from None
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"
+            raise self.refusal(
+                context, StepFailure(error=type(error).__name__, message=text, retryable=True)) from error
+
+    def _event(self, context: Context, kind: Kind, body: dict[str, Any], version: str | None = None) -> AuditEvent:
+        ti: Any = context["ti"]
+        return record.task_event(
+            ti, kind, "operator", record.actor_of(context["dag_run"]), body, code=record.code_of(ti, self.step_image()),
+            model=self.plan.spec.name if self.plan.spec else None, version=version)
+
+
+def outlets_of(plan: StepPlan, kwargs: dict[str, Any]) -> list[Any]:
+    """Take the outlets out of an operator's arguments and add the asset that the plan emits."""
+    own = [plan.emits] if plan.emits is not None else []
+    return [*(kwargs.pop("outlets", None) or []), *own]
+
+
+def _output(result: StepResult, argument: str, task_id: str) -> ArtifactRef:
+    if result.output is None:
+        raise WiringError(f"argument '{argument}' takes the output of '{task_id}', but that step gave no value. Let it "
+                          "return one, or drop the argument.")
+    return result.output

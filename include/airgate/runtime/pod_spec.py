@@ -1,0 +1,156 @@
+"""What a step's pod looks like: resources, placement, labels, and no more rights than a step needs. Pure functions."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airgate.contracts.fork_protocol import SILENCE
+from airgate.contracts.model_spec import Resources
+from airgate.runtime.plan import StepPlan
+from airgate.settings import Settings
+
+if TYPE_CHECKING:
+    from kubernetes.client import models as k8s
+
+USER = 10001
+GROUP = 10001
+SCRATCH = "/tmp"  # noqa: S108  the one place a step may write to: an empty volume of its own
+LABEL_LIMIT = 63
+CALL_ANNOTATION = "airgate.io/call"
+
+
+def label(value: str) -> str:
+    """Give `value` as Kubernetes allows it in a label: at most 63 of [A-Za-z0-9._-], alphanumeric at both ends.
+
+    A value that had to be changed ends in eight hex digits of its SHA-256, so that two names never become one.
+    """
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", value).strip("-._")
+    if safe == value and len(value) <= LABEL_LIMIT:
+        return value
+    digest = hashlib.sha256(value.encode()).hexdigest()[:8]
+    return "-".join(filter(None, [safe[: LABEL_LIMIT - 9].rstrip("-._"), digest]))
+
+
+def labels(plan: StepPlan, dag_id: str, task_id: str) -> dict[str, str]:
+    """The pod's labels. Run and try are not among them: Airflow adds its own, and finds a pod again by these."""
+    names = {"model": plan.spec.name if plan.spec else "", "dag": dag_id, "task": task_id, "step": plan.function}
+    return {
+        "app.kubernetes.io/name": "airgate-step",
+        "app.kubernetes.io/managed-by": "airgate",
+        **{f"airgate.io/{key}": label(value) for key, value in names.items() if value},
+    }
+
+
+def pod_name(dag_id: str, task_id: str) -> str:
+    """A DNS label of at most 54 characters; Airflow adds a random end."""
+    name = re.sub(r"[^a-z0-9]+", "-", f"{dag_id}-{task_id}".lower()).strip("-")
+    return name[:54].rstrip("-") or "step"
+
+
+def container_resources(resources: Resources) -> k8s.V1ResourceRequirements:
+    """Requests equal limits: the pod's quality of service is Guaranteed, so a neighbour's greed does not evict it."""
+    from kubernetes.client import models as k8s
+
+    amounts = {"cpu": f"{round(resources.cpu * 1000)}m", "memory": resources.memory}
+    if resources.gpu:
+        amounts[resources.gpu_resource] = str(resources.gpu)
+    return k8s.V1ResourceRequirements(requests=dict(amounts), limits=dict(amounts))
+
+
+def tolerations(resources: Resources) -> list[k8s.V1Toleration]:
+    """A step that asks for a GPU may run on nodes kept for GPU work; others may not."""
+    if not resources.gpu:
+        return []
+    from kubernetes.client import models as k8s
+
+    # A slice (nvidia.com/mig-1g.10gb) lives on nodes that carry the whole device's taint.
+    vendor = resources.gpu_resource.split("/")[0]
+    keys = dict.fromkeys((f"{vendor}/gpu", resources.gpu_resource))
+    return [k8s.V1Toleration(key=key, operator="Exists", effect="NoSchedule") for key in keys]
+
+
+def pod_security() -> k8s.V1PodSecurityContext:
+    """What the `restricted` Pod Security Standard asks of a pod: a plain user and the runtime's system call filter."""
+    from kubernetes.client import models as k8s
+
+    return k8s.V1PodSecurityContext(
+        run_as_non_root=True, run_as_user=USER, run_as_group=GROUP, fs_group=GROUP,
+        seccomp_profile=k8s.V1SeccompProfile(type="RuntimeDefault"),
+    )
+
+
+def container_security() -> k8s.V1SecurityContext:
+    """What it asks of a container, and a root file system that cannot be written."""
+    from kubernetes.client import models as k8s
+
+    return k8s.V1SecurityContext(
+        run_as_non_root=True, run_as_user=USER, run_as_group=GROUP, read_only_root_filesystem=True,
+        allow_privilege_escalation=False, privileged=False, capabilities=k8s.V1Capabilities(drop=["ALL"]),
+        seccomp_profile=k8s.V1SeccompProfile(type="RuntimeDefault"),
+    )
+
+
+def environment(resources: Resources, places: Mapping[str, str]) -> list[k8s.V1EnvVar]:
+    """Variables that are no secret. HOME and TMPDIR point to the one place that can be written.
+
+    `places` are the installation's own (AIRGATE_...). A URL that holds credentials is left out: anyone who may look at
+    a pod could read it there, so it belongs in the steps' Secret.
+    """
+    from kubernetes.client import models as k8s
+
+    threads = str(max(1, int(resources.cpu)))
+    values = {
+        "HOME": SCRATCH, "TMPDIR": SCRATCH, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1",
+        # Libraries count the node's cores, not the pod's share; too many threads are throttled and slow each other.
+        "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "MKL_NUM_THREADS": threads,
+        **SILENCE,
+        **{name: value for name, value in places.items() if "@" not in urlsplit(value).netloc},
+    }
+    return [k8s.V1EnvVar(name=name, value=value) for name, value in values.items()]
+
+
+def secret_environment(secret: str | None) -> list[k8s.V1EnvFromSource]:
+    """Credentials of artifact store, data remote and MLflow, by the name of a Secret. Their values are never here."""
+    if not secret:
+        return []
+    from kubernetes.client import models as k8s
+
+    return [k8s.V1EnvFromSource(secret_ref=k8s.V1SecretEnvSource(name=secret))]
+
+
+def base_pod() -> k8s.V1Pod:
+    """What the operator has no argument for: no environment variables for each service of the namespace."""
+    from kubernetes.client import models as k8s
+
+    # Names of the containers must agree for Airflow to merge this with what the operator's arguments say.
+    return k8s.V1Pod(
+        metadata=k8s.V1ObjectMeta(),
+        spec=k8s.V1PodSpec(containers=[k8s.V1Container(name="base")], enable_service_links=False),
+    )
+
+
+def operator_arguments(resources: Resources, now: Settings, secret: str | None) -> dict[str, Any]:
+    """Everything about the pod but its name and labels, as arguments of KubernetesPodOperator."""
+    from kubernetes.client import models as k8s
+
+    image = resources.image or now.steps_image
+    places = {"AIRGATE_RUNTIME": now.runtime, "AIRGATE_PREDICTIONS": now.predictions, "AIRGATE_STEPS_IMAGE": image}
+    return {
+        "namespace": now.namespace,
+        "image": image,
+        "container_resources": container_resources(resources),
+        "node_selector": dict(resources.node_selector),
+        "tolerations": tolerations(resources),
+        "security_context": pod_security(),
+        "container_security_context": container_security(),
+        "automount_service_account_token": False,
+        "env_vars": environment(resources, places),
+        "env_from": secret_environment(secret),
+        "volumes": [k8s.V1Volume(name="scratch", empty_dir=k8s.V1EmptyDirVolumeSource())],
+        "volume_mounts": [k8s.V1VolumeMount(name="scratch", mount_path=SCRATCH)],
+        "full_pod_spec": base_pod(),
+    }

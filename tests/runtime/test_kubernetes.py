@@ -1,0 +1,129 @@
+"""The pod operator against a Kubernetes API over HTTP, both waiting in the worker and in the triggerer."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.runtime.cluster import Cluster, serve
+from tests.runtime.execution_api import TaskServer
+
+from airgate.contracts import calls
+from airgate.contracts.step import ArtifactRef, StepFailure, StepResult
+from airgate.runtime import StepPlan, make_operator, record
+
+NOW = datetime(2026, 1, 9, 6, tzinfo=UTC)
+GOOD = StepResult(started_at=NOW, output=ArtifactRef(uri="s3://s/1", digest="sha256:" + "ab" * 32, kind="json", size=2))
+RUNS = [pytest.param(True, id="deferred"), pytest.param(False, id="waiting")]
+
+
+def succeed(url: str) -> tuple[int, str]:
+    calls.write_result(url, GOOD)
+    return 0, "Completed"
+
+
+def refuse_data(url: str) -> tuple[int, str]:
+    failure = StepFailure(error="DataError", message="1 check failed:\n- age: 3 nulls", retryable=False)
+    calls.write_result(url, StepResult(started_at=NOW, failure=failure))
+    return 65, "Error"
+
+
+@pytest.fixture
+def cluster(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    made = Cluster(kubelet=succeed)
+    server, config = serve(made, home)
+    monkeypatch.setenv("AIRGATE_RUNTIME", "kubernetes")
+    monkeypatch.setenv("KUBECONFIG", str(config))
+    # The client reads the variable once, when it is imported; a task is a fresh process, a test is not.
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(config))
+    yield made
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def step(cluster: Cluster) -> Callable[..., Any]:
+    from airflow.sdk import DAG
+
+    def make(**kwargs: Any) -> Any:
+        return make_operator(StepPlan("airgate.steps.load:load_day"), task_id="load", dag=DAG("heart_training"), **kwargs)
+
+    return make
+
+
+def kinds() -> list[str]:
+    return [e.event.kind for e in record.store().events()]
+
+
+def body() -> dict[str, Any]:
+    return dict(record.store().events(newest_first=True, limit=1)[0].event.body)
+
+
+@pytest.mark.parametrize("deferrable", RUNS)
+def test_a_pod_that_ends_well(step: Any, cluster: Cluster, server: TaskServer, deferrable: bool) -> None:
+    done = server.run(step(deferrable=deferrable))
+    assert done.state == "success", done.error
+    assert StepResult.model_validate(server.value("load")) == GOOD
+    assert kinds() == ["task.started", "task.succeeded"] and body()["runtime"] == "kubernetes"
+    (pod,) = cluster.created
+    assert cluster.deleted == [pod["metadata"]["name"]]
+    assert pod["metadata"]["annotations"]["airgate.io/call"] == pod["spec"]["containers"][0]["args"][0]
+
+
+@pytest.mark.parametrize("deferrable", RUNS)
+def test_refused_data_is_final_and_readable(step: Any, cluster: Cluster, server: TaskServer, deferrable: bool) -> None:
+    cluster.kubelet = refuse_data
+    done = server.run(step(deferrable=deferrable))
+    assert done.state == "failed" and str(done.error).startswith("1 check failed:\n- age: 3 nulls")
+    assert kinds() == ["task.started", "task.failed"] and body()["ended"] == "exit code 65"
+    assert cluster.deleted
+
+
+@pytest.mark.parametrize("deferrable", RUNS)
+def test_a_pod_out_of_memory_is_tried_again_and_says_what_to_do(step: Any, cluster: Cluster, server: TaskServer,
+                                                                deferrable: bool) -> None:
+    cluster.kubelet = lambda url: (137, "OOMKilled")
+    done = server.run(step(deferrable=deferrable))
+    assert done.state == "up_for_retry" and "Raise this step's `memory` in model.yaml" in str(done.error)
+    assert body()["error"] == "OOMKilled" and kinds()[-1] == "task.retrying"
+
+
+def test_a_pod_that_ends_well_without_a_result_did_not_succeed(step: Any, cluster: Cluster, server: TaskServer) -> None:
+    cluster.kubelet = lambda url: (0, "Completed")
+    done = server.run(step())
+    assert done.state == "up_for_retry" and "left no result" in str(done.error)
+
+
+def test_a_pod_gone_before_it_was_read_counts_by_its_result(step: Any, cluster: Cluster, server: TaskServer) -> None:
+    one = step()
+    server.before_resume = lambda: setattr(cluster, "vanish", True)
+    done = server.run(one)
+    assert done.state == "success", done.error
+    assert kinds() == ["task.started", "task.succeeded"]
+
+
+def test_a_pod_that_is_not_admitted(step: Any, cluster: Cluster, server: TaskServer) -> None:
+    cluster.refuse = 403
+    done = server.run(step())
+    assert done.state == "up_for_retry" and "403" in str(done.error)
+    assert kinds() == ["task.started", "task.retrying"]
+
+
+def test_a_trigger_that_breaks_is_on_record(step: Any, cluster: Cluster, server: TaskServer) -> None:
+    server.trigger_breaks = True
+    done = server.run(step())
+    assert done.state == "up_for_retry" and kinds() == ["task.started", "task.retrying"]
+
+
+def test_a_try_adopts_the_pod_of_a_killed_worker(step: Any, cluster: Cluster, server: TaskServer) -> None:
+    """The worker of try 1 dies while the pod runs; try 2 waits for that pod and reads the result of try 1's call."""
+    cluster.hold = server.dies_deferred = True
+    assert server.run(step()).state == "deferred"
+    (pod,) = cluster.created
+    server.dies_deferred = False
+    server.before_wait = lambda: cluster.finish(pod)
+    done = server.run(step(), try_number=2)
+    assert done.state == "success", done.error
+    assert len(cluster.created) == 1 and body()["call_try"] == 1
+    assert kinds() == ["task.started", "task.started", "task.succeeded"]
