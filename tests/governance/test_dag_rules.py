@@ -92,6 +92,23 @@ def test_training_that_reads_by_itself_is_refused(dag):
     assert "takes no checked data" in violations(dag)[0]
 
 
+def test_a_step_that_fetches_a_model_instead_of_training_it_is_refused(dag):
+    fetched = step("fetch", "tumour.steps:download", "model")
+    step("score", "tumour.steps:score", "table", model=fetched, data=step("check", CHECK, data=step("load", LOAD)))
+    assert "'fetch' trains a model (tumour.steps:download) but takes no checked data" in violations(dag)[0]
+
+
+def test_a_models_own_argument_may_be_called_live(dag):
+    step("report", "tumour.steps:report", "json", parameters={"live": True})
+    assert violations(dag) == []
+
+
+@pytest.mark.parametrize("function", ["airgate.steps.drift:check", "airgate.steps.load:load_reference"])
+def test_whatever_takes_the_live_model_takes_the_verified_one(dag, function):
+    step("compare", function, "json", json_inputs={"live": EmptyOperator(task_id="choose").output})
+    assert "gets its 'live' from task 'choose'" in violations(dag)[0]
+
+
 def test_registering_without_a_trained_model_is_refused(dag):
     step("register", REGISTER, "json", model=step("fetch", "tumour.steps:fetch", "file"))
     assert "no step of this DAG trained" in violations(dag)[0]
@@ -110,7 +127,7 @@ def test_registering_with_another_models_evaluation_is_refused(dag):
 
 def test_predicting_with_the_live_model_is_allowed(dag):
     live = LiveModel(task_id="live")
-    step("predict", PREDICT, "json", json_inputs={"model_version": live.output})
+    step("predict", PREDICT, "json", json_inputs={"live": live.output})
     assert violations(dag) == []
 
 
@@ -118,12 +135,12 @@ def test_predicting_with_the_live_model_is_allowed(dag):
 def test_predicting_with_any_other_model_is_refused(dag, given):
     json_inputs, parameters = {}, {}
     if given == "literal":
-        parameters = {"model_version": {"version": "3"}}
+        parameters = {"live": {"version": "3"}}
     elif given == "other task":
-        json_inputs = {"model_version": EmptyOperator(task_id="choose").output}
+        json_inputs = {"live": EmptyOperator(task_id="choose").output}
     elif given == "run parameter":
         dag.params["version"] = Param("3")
-        json_inputs = {"model_version": dag.param("version")}
+        json_inputs = {"live": dag.param("version")}
     step("predict", PREDICT, "json", json_inputs=json_inputs, parameters=parameters)
     [text] = violations(dag)
     expected = "from task 'choose'" if given == "other task" else "as a value that nobody verified"

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 CHECK = "airgate.steps.validate:check"
 PREDICT = "airgate.steps.predict:predict"
 REGISTER = "airgate.steps.register:register"
-LIVE_ARGUMENT = "model_version"
+LIVE_ARGUMENT = "live"  # how the standard steps call the version in production
+STANDARD_STEPS = "airgate.steps."
 LIVE_ROLE = "live_model"
 ROLE_ATTRIBUTE = "airgate_role"
 
@@ -44,7 +45,7 @@ def violations(dag: Any) -> list[str]:
             found += _trains_on_checked_data(task_id, plan, steps)
         if plan.function == REGISTER:
             found += _registers_what_was_evaluated(task_id, plan, steps)
-        if plan.function == PREDICT or LIVE_ARGUMENT in _arguments(plan):
+        if plan.function == PREDICT or (plan.function.startswith(STANDARD_STEPS) and LIVE_ARGUMENT in _arguments(plan)):
             found += _predicts_with_live_model(task_id, plan, others)
     for task in others.values():
         found += _no_ml_in_callables(task)
@@ -120,14 +121,14 @@ def _registers_what_was_evaluated(task_id: str, plan: "StepPlan", steps: Mapping
 
 
 def _predicts_with_live_model(task_id: str, plan: "StepPlan", others: Mapping[str, Any]) -> Iterator[str]:
-    """The model that scores comes from the task that verified what is in production, not from a literal or a param."""
+    """What counts as the version in production comes from the task that verified it, not from a literal or a param."""
     value = plan.json_inputs.get(LIVE_ARGUMENT)
     references = getattr(value, "iter_references", None)
     sources = [operator.task_id for operator, _ in references()] if callable(references) else []
     if not sources or any(_attribute(others.get(source), ROLE_ATTRIBUTE) != LIVE_ROLE for source in sources):
         given = f"from task '{sources[0]}'" if sources else "as a value that nobody verified"
-        yield (f"Task '{task_id}' ({plan.function}) gets its '{LIVE_ARGUMENT}' {given}. Only the version that the "
-               "last promotion put in production may score: give it the output of LiveModelOperator(spec=...).")
+        yield (f"Task '{task_id}' ({plan.function}) gets its '{LIVE_ARGUMENT}' {given}. Only what the last "
+               "promotion put in production counts as that: give it the output of LiveModelOperator(spec=...).")
 
 
 def _callables(task: Any) -> Iterator[tuple[str, Any]]:
