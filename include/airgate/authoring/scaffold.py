@@ -102,7 +102,7 @@ def features(data: pd.DataFrame) -> pd.DataFrame:
 
 def train(data: pd.DataFrame, ctx: StepContext) -> Model:
     """Learn from checked rows. `ctx.spec` is model.yaml; ctx.log_metric("name", value) reaches MLflow."""
-    return fit(features(data), ctx)
+    return fit(data, ctx)
 ''')
 
 

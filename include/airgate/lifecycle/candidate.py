@@ -36,7 +36,8 @@ class CandidateOperator(BaseOperator):
         live = Registry(settings.load().mlflow_uri).live(self.spec.name)
         found = {
             "candidate": recorded.model_dump(mode="json"),
-            "production": {"model": live.model, "version": live.version, "digest": live.digest} if live else None,
+            # empty, not None: Airflow takes an XCom that is None for one that is missing
+            "production": {"model": live.model, "version": live.version, "digest": live.digest} if live else {},
         }
         for key, value in found.items():
             context["ti"].xcom_push(key=key, value=value)

@@ -40,9 +40,12 @@ def evaluate(model: Model, data: pd.DataFrame, ctx: StepContext) -> dict[str, An
 
 
 def compare(candidate: dict[str, Any], production: dict[str, Any] | None, ctx: StepContext) -> dict[str, Any]:
-    """Load the rows of the candidate's window at its data revision, then `compare_on` them. Raises what both raise."""
+    """Load the rows of the candidate's window at its data revision, then `compare_on` them. Raises what both raise.
+
+    An empty `production` means None: Airflow cannot hand None from one task to the next.
+    """
     told = Candidate.model_validate(candidate)
-    return compare_on(load.training_rows(ctx, told.window, told.data_revision), candidate, production, ctx)
+    return compare_on(load.training_rows(ctx, told.window, told.data_revision), candidate, production or None, ctx)
 
 
 def compare_on(data: pd.DataFrame, candidate: dict[str, Any], production: dict[str, Any] | None,
