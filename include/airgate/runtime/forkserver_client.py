@@ -89,7 +89,9 @@ def start_in_fork(socket_path: Path, call_url: str, env: Mapping[str, str], stdo
         data = json.dumps(request).encode() + b"\n"
         connection.settimeout(ANSWER_SECONDS)
         sent = socket.send_fds(connection, [data], [stdout_fd, stderr_fd])
-        connection.sendall(data[sent:])
+        with suppress(BrokenPipeError):  # refused before it was read to its end: the answer says why
+            if sent < len(data):
+                connection.sendall(data[sent:])
         answer, rest = _receive(connection, b"")
         connection.settimeout(None)
     except OSError as error:

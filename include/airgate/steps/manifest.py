@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -66,9 +65,8 @@ def refuse_unless_plain(path: Path) -> None:
 
 
 def _walk(folder: Path, root: Path) -> Iterator[str]:
-    for entry in os.scandir(folder):
-        path = Path(entry.path)
-        if entry.is_dir(follow_symlinks=False):
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
             yield from _walk(path, root)
             continue
         refuse_unless_plain(path)

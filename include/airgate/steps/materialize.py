@@ -13,7 +13,7 @@ from pydantic.errors import PydanticUserError
 from airgate.contracts.step import ArtifactRef
 from airgate.errors import ArtifactError, StepError, WiringError
 from airgate.steps.annotations import WORDS, Hint
-from airgate.steps.json_value import to_json
+from airgate.steps.json_value import MAX_INT, to_json
 from airgate.steps.store import ArtifactStore
 
 if TYPE_CHECKING:
@@ -138,10 +138,16 @@ def _read_json(path: Path, uri: str) -> "JsonValue":
     import json
 
     try:
-        value: JsonValue = json.loads(path.read_bytes())
+        value: JsonValue = json.loads(path.read_bytes(), parse_int=_number)
     except ValueError as error:
         raise ArtifactError(f"{uri}: not readable as JSON: {error}. Which step stored it as JSON?") from None
     return value
+
+
+def _number(text: str) -> int | float:
+    """RFC 8785 writes a large double without a point; to_json lets no integer through that could be meant instead."""
+    number = int(text)
+    return number if abs(number) <= MAX_INT else float(text)
 
 
 def _load_model(path: Path, hint: Hint, name: str) -> "Model":

@@ -1,0 +1,106 @@
+"""Where calls live and how they are read back."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airgate.contracts import calls
+from airgate.contracts.fork_protocol import server_environment, step_environment
+from airgate.contracts.step import RunContext, StepCall, StepResult
+from airgate.errors import ArtifactError, ContractError
+
+
+def run(**changes) -> RunContext:
+    values = {"dag_id": "d", "run_id": "manual__2026-01-08T00:00:00+00:00", "task_id": "train", "try_number": 2,
+              "actor": "user:ana", "code_version": "c", "image": "local"}
+    return RunContext(**{**values, **changes})
+
+
+def call(store: str, **changes) -> StepCall:
+    return StepCall(function="toy.steps:train", parameters={"revision": None}, run=run(**changes), store=store)
+
+
+def result() -> StepResult:
+    return StepResult(value={"a": None}, started_at=datetime(2026, 1, 8, tzinfo=UTC))
+
+
+def test_a_call_lies_under_its_ids():
+    assert calls.call_url("file:///store/", run()) == (
+        "file:///store/calls/d/manual__2026-01-08T00%3A00%3A00%2B00%3A00/train/-1/2/call.json")
+
+
+@given(st.text(min_size=1, max_size=300).filter(lambda text: not any("\ud800" <= c <= "\udfff" for c in text)))
+def test_no_id_leads_out_of_its_folder(name):
+    parts = calls.call_url("file:///store", run(run_id=name)).removeprefix("file:///store/").split("/")
+    assert len(parts) == 7
+    assert parts[2] not in ("", ".", "..")
+    assert parts[2].isascii()
+    assert len(parts[2]) <= 255
+
+
+@given(st.sets(st.text(alphabet="ab./%~é", min_size=1, max_size=120), min_size=2, max_size=2))
+def test_two_runs_never_share_a_place(names):
+    first, second = (calls.call_url("s", run(run_id=name)) for name in names)
+    assert first != second
+
+
+@pytest.mark.parametrize("store", ["file://{}", "{}", "memory://{}"])
+def test_round_trip(store, tmp_path):
+    made = call(store.format(tmp_path / "store"))
+    url = calls.write_call(made)
+    assert calls.read_call(url) == made
+    assert calls.read_result(url) is None
+    calls.write_result(url, result())
+    assert calls.read_result(url) == result()
+    calls.write_call(made)
+    assert calls.read_result(url) is None, "an answer to an earlier call must not be taken for one to this"
+
+
+def test_a_write_leaves_no_half(tmp_path):
+    url = calls.write_call(call(f"file://{tmp_path}"))
+    calls.write_result(url, result())
+    assert sorted(path.name for path in Path(url.removeprefix("file://")).parent.iterdir()) == ["call.json", "result.json"]
+
+
+def test_a_store_that_cannot_be_written_is_an_artifact_error(tmp_path):
+    (tmp_path / "store").write_text("a file")
+    with pytest.raises(ArtifactError, match=r"call\.json: .*Check that the artifact store is there"):
+        calls.write_call(call(f"file://{tmp_path}/store"))
+
+
+def test_a_missing_call_is_an_artifact_error(tmp_path):
+    with pytest.raises(ArtifactError, match="there is no call"):
+        calls.read_call(f"file://{tmp_path}/call.json")
+
+
+def test_another_schema_version_says_so(tmp_path):
+    path = tmp_path / "call.json"
+    path.write_text(call("s").model_dump_json().replace('"schema_version":1', '"schema_version":2'))
+    with pytest.raises(ContractError, match=r"schema_version is 2, this Airgate reads 1\. .*upgrade the older one"):
+        calls.read_call(str(path))
+
+
+def test_a_broken_result_names_keys_and_no_values(tmp_path):
+    (tmp_path / "result.json").write_text('{"started_at": "2026-01-08T00:00:00Z", "metrics": {"auc": "s3cret"}, "extra": 1}')
+    with pytest.raises(ContractError) as caught:
+        calls.read_result(f"file://{tmp_path}/call.json")
+    assert "metrics.auc" in str(caught.value)
+    assert "extra: Extra inputs" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_url_that_names_no_call():
+    with pytest.raises(ContractError, match=r"ends in /call\.json"):
+        calls.result_url("file:///store/result.json")
+
+
+def test_what_a_step_and_the_server_may_see():
+    given = {"PATH": "/bin", "LC_ALL": "C.UTF-8", "AWS_SECRET_ACCESS_KEY": "k", "AIRGATE_AUDIT_URL": "a", "AIRFLOW__X": "y",
+             "AIRGATE_MLFLOW_URI": "m", "DATABASE_URL": "d", "AIRGATE_AIRFLOW_API": "u"}
+    assert set(step_environment(given)) == {"PATH", "LC_ALL", "AWS_SECRET_ACCESS_KEY", "AIRGATE_MLFLOW_URI"}
+    served = server_environment(given)
+    assert set(served) - {"DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "GX_ANALYTICS_ENABLED", "DVC_NO_ANALYTICS"} == {
+        "PATH", "LC_ALL"}
