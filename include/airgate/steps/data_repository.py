@@ -22,6 +22,7 @@ from airgate.errors import ConfigError, DataError, StepError, nearest
 
 _PARTITION = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
 _DATASET = re.compile(r"[a-z][a-z0-9_]{1,62}")
+_REVISION = re.compile(r"[^\x00-\x20\x7f:]+")
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 _CLONE_SECONDS = 600
 
@@ -154,14 +155,25 @@ def open_snapshot(repository: str, revision: str | None = None) -> Iterator[Snap
     StepError when the remote fails in a way that may pass.
     """
     from dvc.api import DVCFileSystem
+    from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo
+    from dvc.scm import SCMError
 
     folder = Path(repository.removeprefix("file://"))
     with tempfile.TemporaryDirectory(prefix="airgate-data-") as scratch:
         root = folder if (folder / ".dvc").is_dir() else _clone(repository, Path(scratch) / "clone")
-        commit = _resolve(root, repository, revision)
-        config = _configuration(root, repository, Path(scratch), commit)
-        with Repo(str(root), rev=commit, config=config) as repo:
+        try:
+            commit = _resolve(root, repository, revision)
+            config = _configuration(root, repository, Path(scratch), commit)
+            opened = Repo(str(root), rev=commit, config=config)
+        except (NotDvcRepoError, SCMError):
+            raise ConfigError(
+                f"data repository {redact(repository)} is not a git repository with DVC in it. Run `git init` and "
+                "`dvc init` there, or set AIRGATE_DATA_REPOSITORY to one that is."
+            ) from None
+        with opened as repo:
+            # DVC would name this folder after the user, and a pod's user may have no name.
+            repo.__dict__["site_cache_dir"] = str(Path(scratch) / "site")
             yield Snapshot(repository, commit, config["remote"][config["core"]["remote"]]["url"], DVCFileSystem(repo))
 
 
@@ -201,15 +213,20 @@ def _resolve(root: Path, repository: str, revision: str | None) -> str:
     """Turn a revision into a commit, or raise DataError with the nearest branch or tag."""
     from dvc.scm import SCM, RevError
     from dvc.scm import resolve_rev as dvc_resolve
+    from scmrepo.exceptions import SCMError
 
+    wanted = revision or "HEAD"
     scm = SCM(str(root))
     try:
-        return str(dvc_resolve(scm, revision or "HEAD"))
-    except RevError:
+        if not _REVISION.fullmatch(wanted):
+            raise RevError(wanted)
+        # Asked twice: the first answer may be a file or a folder, which the library then takes for a commit.
+        return str(scm.resolve_commit(dvc_resolve(scm, wanted)).hexsha)
+    except (RevError, SCMError, AttributeError):
         names = {*scm.list_tags(), *scm.list_branches()}
-        hint = nearest(revision or "HEAD", names) if names else "it has no commit yet"
+        hint = nearest(wanted, names) if names else "it has no commit yet"
         raise DataError(
-            f"data repository {redact(repository)}: unknown revision '{revision or 'HEAD'}'; {hint}, or any commit"
+            f"data repository {redact(repository)}: unknown revision {wanted!r}; {hint}, or any commit"
         ) from None
     finally:
         scm.close()
@@ -227,7 +244,7 @@ def _configuration(root: Path, repository: str, scratch: Path, commit: str) -> d
     if (root / ".dvc").is_dir():
         known = Config(dvc_dir=str(root / ".dvc"))
     else:
-        with Repo(str(root), rev=commit, config={"core": {"site_cache_dir": str(scratch)}}) as bare:
+        with Repo(str(root), rev=commit, config={}) as bare:
             known = bare.config
     name = known["core"].get("remote")
     if not name:
@@ -236,7 +253,7 @@ def _configuration(root: Path, repository: str, scratch: Path, commit: str) -> d
             "Run `dvc remote add -d NAME URL`, commit .dvc/config and `dvc push`."
         )
     return {
-        "core": {"remote": name, "site_cache_dir": str(scratch / "site"), "analytics": False},
+        "core": {"remote": name, "analytics": False},
         "cache": {"dir": str(scratch / "cache")},
         "remote": {name: dict(known["remote"][name])},
     }

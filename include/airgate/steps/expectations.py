@@ -6,12 +6,23 @@ from typing import Any
 import great_expectations as gx
 import great_expectations.expectations as gxe
 import pandas as pd
-from great_expectations.data_context.types.base import ProgressBarsConfig
+from great_expectations.data_context.types.base import (
+    DataContextConfig,
+    InMemoryStoreBackendDefaults,
+    ProgressBarsConfig,
+)
 
 from airgate.contracts.model_spec import ColumnSpec, DataSpec
 from airgate.errors import StepError
 from airgate.steps.table_check import SHOWN, Finding, examples
 from airgate.steps.value_rules import allowed_values, bounds_text, nulls_text
+
+# In memory, with no documentation site: that would leave a temporary folder behind for every check.
+_SETTINGS = DataContextConfig(
+    store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
+    progress_bars=ProgressBarsConfig(globally=False),
+    analytics_enabled=False,
+)
 
 
 @dataclass(frozen=True)
@@ -29,8 +40,7 @@ def run(data: pd.DataFrame, spec: DataSpec, *, labelled: bool) -> list[Finding]:
     StepError when Great Expectations could not compute a rule, SpecError when `allowed` does not fit a column's type.
     """
     rules = _rules(spec, labelled=labelled)
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    context = gx.get_context(mode="ephemeral", project_config=_SETTINGS)
     batch = (
         context.data_sources.add_pandas("rows")
         .add_dataframe_asset("rows")
