@@ -23,7 +23,12 @@ LIBRARIES = (
     "mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.workspace.utils",
     "mlflow.store.tracking.sqlalchemy_workspace_store", "mlflow.store.artifact.local_artifact_repo",
     "alembic.command", "alembic.config", "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg2",
-    "great_expectations", "great_expectations.expectations", "evidently", "evidently.presets", "dvc.repo", "dvc.api",
+    "mlflow.store.model_registry.sqlalchemy_workspace_store", "mlflow.models.display_utils", "mlflow.tracing.export",
+    "mlflow.tracing.processor.otel", "mlflow.pyfunc.scoring_server", "mlflow.pyfunc.utils.environment", "git",
+    "great_expectations", "great_expectations.expectations", "evidently", "evidently.presets",
+    "dvc.repo", "dvc.api", "dvc.repo.index", "dvc.repo.stage", "dvc.repo.artifacts", "dvc.repo.datasets", "dvc.repo.plots",
+    "dvc.data_cloud", "dvc.cachemgr", "dvc.utils.strictyaml", "dvc_data.fs", "dvc_data.hashfile.db.local", "pygit2",
+    "scmrepo.fs", "configobj", "platformdirs", "pandas.api.internals",
     "fsspec", "rfc8785", "requests", "scipy.stats", "threadpoolctl",
 )
 OURS = ("airgate.contracts.calls", "airgate.contracts.payloads", "airgate.contracts.promotion")
