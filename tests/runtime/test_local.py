@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,15 @@ def linger(mark: str) -> dict[str, Any]:
     return {}
 '''
 
+LIBRARIES = "numpy,pandas,pyarrow.parquet,mlflow,mlflow.data,mlflow.store.tracking.sqlalchemy_store,alembic.command"
+
 
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home whose step server has loaded nothing, so that it is there at once."""
+    """A home with a step server that has loaded only what these steps need."""
     home = tmp_path_factory.mktemp("home")
     socket = home / "run" / "steps.sock"
-    ensure_server(socket, home / "logs" / "steps.log", arguments=("--preload", ""))
+    ensure_server(socket, home / "logs" / "steps.log", arguments=("--preload", LIBRARIES))
     yield home
     stop_server(socket)
 
@@ -66,7 +69,7 @@ def step(home: Path, serving: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
     monkeypatch.setenv("AIRGATE_MODELS", str(home / "models"))
     monkeypatch.setenv("AIRGATE_ARTIFACT_STORE", f"file://{home}/artifacts")
     monkeypatch.setenv("AIRGATE_AUDIT_URL", f"sqlite:///{home}/audit.db")
-    monkeypatch.setenv("AIRGATE_MLFLOW_URI", f"sqlite:///{home}/mlflow.db")
+    monkeypatch.setenv("AIRGATE_MLFLOW_URI", f"sqlite:///{serving}/mlflow.db")  # making its tables takes seconds
     monkeypatch.setenv("AIRGATE_HOME", str(serving))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     dag = DAG("probe_training")
@@ -129,25 +132,26 @@ def test_a_step_killed_by_the_kernel_is_tried_again(step: Any, server: TaskServe
 
 
 def test_a_task_that_is_stopped_ends_its_step(step: Any, server: TaskServer, home: Path) -> None:
+    """SIGTERM is how Airflow stops a task that was marked or cleared; its runner then calls on_kill."""
     mark = home / "pid"
-    linger = step("linger", parameters={"mark": str(mark)})
-    threading.Thread(target=lambda: (_pid(mark), linger.on_kill()), daemon=True).start()
-    server.run(linger)
-    assert not Path(f"/proc/{mark.read_text()}").exists()
+    before = signal.getsignal(signal.SIGTERM)
+    _signal_when_running(mark, signal.SIGTERM)
+    try:
+        server.run(step("linger", parameters={"mark": str(mark)}))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert _is_gone(mark)
     assert events()[-1].kind == "task.failed" and events()[-1].body["ended"].startswith("stopped from outside")
 
 
 def test_a_time_limit_ends_the_step_and_is_on_record(step: Any, server: TaskServer, home: Path) -> None:
-    from datetime import timedelta
-
+    """SIGALRM is how Airflow tells a task that its time is over; here it comes early."""
     mark = home / "pid"
-    done = server.run(step("linger", parameters={"mark": str(mark)}, execution_timeout=timedelta(seconds=1.5)))
+    _signal_when_running(mark, signal.SIGALRM)
+    done = server.run(step("linger", parameters={"mark": str(mark)}, execution_timeout=timedelta(minutes=1)))
     assert done.state == "up_for_retry"
-    assert events()[-1].body["error"] == "Timeout" and "0:00:01.5" in events()[-1].body["message"]
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{mark.read_text()}").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not Path(f"/proc/{mark.read_text()}").exists()
+    assert (events()[-1].body["error"], events()[-1].body["message"]) == ("Timeout", "not done after 0:01:00")
+    assert _is_gone(mark)
 
 
 def test_without_a_step_server_a_plain_process_does_the_same(step: Any, server: TaskServer,
@@ -183,9 +187,22 @@ def test_a_good_end_is_no_failure() -> None:
 
 def _pid(mark: Path) -> int:
     """Wait until the step wrote its process id."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         if mark.exists() and (text := mark.read_text()):
             return int(text)
         time.sleep(0.02)
     raise TimeoutError
+
+
+def _signal_when_running(mark: Path, number: signal.Signals) -> None:
+    threading.Thread(target=lambda: (_pid(mark), os.kill(os.getpid(), number)), daemon=True).start()
+
+
+def _is_gone(mark: Path) -> bool:
+    """Whether the step's process ends within ten seconds."""
+    process = Path(f"/proc/{mark.read_text()}")
+    deadline = time.monotonic() + 10
+    while process.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not process.exists()

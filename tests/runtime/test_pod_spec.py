@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from airgate.contracts.model_spec import Resources
 from airgate.errors import WiringError
 from airgate.runtime import StepPlan, make_operator, pod_spec
-from airgate.runtime.plan import StepPlan as Plan
 
 MakeStep = Callable[..., Any]
 LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
@@ -154,7 +153,7 @@ def test_any_ids_become_a_pod_name(dag_id: str, task_id: str) -> None:
 
 
 def test_a_step_of_a_model_is_labelled_with_it() -> None:
-    assert "airgate.io/model" not in pod_spec.labels(Plan("airgate.steps.load:load_day"), "d", "t")
+    assert "airgate.io/model" not in pod_spec.labels(StepPlan("airgate.steps.load:load_day"), "d", "t")
 
 
 @pytest.mark.kubernetes

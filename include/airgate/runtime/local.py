@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -77,9 +76,11 @@ class LocalStepOperator(StepTask, BaseOperator):
             return start_process(call_url, environment, output)
         home = settings.load().home
         socket = home / "run" / "steps.sock"
-        say: Callable[[str], None] = lambda line: self.log.info("step server: %s", line)  # noqa: E731
-        ensure_server(socket, home / "logs" / "steps.log", progress=say)
+        ensure_server(socket, home / "logs" / "steps.log", progress=self._tell_of_server)
         return start_in_fork(socket, call_url, environment, output, output)
+
+    def _tell_of_server(self, line: str) -> None:
+        self.log.info("step server: %s", line)
 
 
 def process_failure(ended: Exit) -> StepFailure | None:
