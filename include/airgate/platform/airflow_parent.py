@@ -11,6 +11,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -24,6 +26,9 @@ COMMANDS = {
     "dag-processor": ["dag-processor"],
     "triggerer": ["triggerer", "--skip-serve-logs"],
 }
+# A fork of a process with several threads may hang in a lock that one of them holds: OpenBLAS and the allocator inside
+# pyarrow would each start one when imported.
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
 PRELOADED = (
     "airflow", "airflow.cli.cli_parser", "airflow.jobs.scheduler_job_runner", "airflow.executors.local_executor",
     "airflow.dag_processing.manager", "airflow.jobs.triggerer_job_runner", "airflow.utils.db",
@@ -35,7 +40,10 @@ PRELOADED = (
     "airgate.audit.store", "airgate.audit.sweep", "airgate.audit.airflow_account", "airgate.registry.answers",
     "airgate.lifecycle.approval", "airgate.lifecycle.candidate", "airgate.lifecycle.drift", "airgate.lifecycle.live",
     "airgate.lifecycle.promotion", "airgate.lifecycle.retraining", "airgate.lifecycle.upkeep", "airgate.lifecycle.verdict",
-    "airgate.governance.policies", "airgate.console",
+    "airgate.authoring.assets", "airgate.authoring.steps", "airgate.governance.policies", "airgate.governance.callbacks",
+    "airgate.governance.callable_scan", "airgate.governance.dag_rules",
+    # what tasks that read the registry import; 1 second of CPU in each
+    "mlflow.tracking", "mlflow.exceptions",
 )
 
 
@@ -62,11 +70,24 @@ def main(records: Path, logs: Path, database_is_up: Path, *, migrate: bool) -> i
 
 def _preload() -> None:
     """Import what the forks share. What cannot be imported is for Airflow to show, where a DAG file needs it."""
+    os.environ |= ONE_THREAD
     for module in PRELOADED:
-        try:
-            import_module(module)
-        except Exception as error:  # noqa: BLE001 - any code of a module may fail
-            sys.stderr.write(f"not preloaded: {module}: {type(error).__name__}: {error}\n")
+        _try(f"import of {module}", partial(import_module, module))
+    _try("plugins", lambda: import_module("airflow.plugins_manager").ensure_plugins_loaded())
+    # The first asset makes Airflow look through all providers for those that know its kind of address.
+    _try("providers", lambda: import_module("airflow.sdk").Asset("airgate", uri="airgate://warm/up"))
+    for name in ONE_THREAD:
+        del os.environ[name]
+    threads = list(Path("/proc/self/task").glob("*"))
+    if len(threads) > 1:
+        sys.stderr.write(f"{len(threads)} threads are alive before forking: a library that was preloaded started some\n")
+
+
+def _try(what: str, action: Callable[[], object]) -> None:
+    try:
+        action()
+    except Exception as error:  # noqa: BLE001 - any code of a module may fail
+        sys.stderr.write(f"not preloaded: {what}: {type(error).__name__}: {error}\n")
 
 
 def _in_child(arguments: list[str]) -> int:
