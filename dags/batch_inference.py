@@ -1,4 +1,4 @@
-"""Batch inference: the day's rows are scored by the version in production, after its approval has been verified."""
+"""Airflow DAG, one a model: the day's rows are scored by the version in production, once its approval is verified."""
 
 from airgate import settings
 from airgate.authoring import step

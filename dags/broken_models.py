@@ -1,4 +1,4 @@
-"""Shows what is wrong with a model's folder as an import error of this file, so that every other model keeps its DAGs."""
+"""No Airflow DAG: shows what is wrong with a model's folder as an import error, so that the other models keep their DAGs."""
 
 from airgate.authoring.catalog import broken_models
 from airgate.errors import SpecError

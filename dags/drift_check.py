@@ -1,4 +1,4 @@
-"""Drift check: do the day's rows still look like those the version in production learned from?"""
+"""Airflow DAG, one a model: do the day's rows still look like those the version in production learned from?"""
 
 from airgate.authoring import assets, step
 from airgate.authoring.catalog import sound_models

@@ -1,4 +1,4 @@
-"""Promotion: two people who did not ask for it agree, and only then the version goes to production."""
+"""Airflow DAG, one a model: two people who did not ask for it agree, and only then the version goes to production."""
 
 from airgate.authoring import assets
 from airgate.authoring.catalog import sound_models

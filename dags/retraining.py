@@ -1,4 +1,4 @@
-"""Retraining: a drift verdict asks, the governor answers by the rules of model.yaml, and a yes starts the training."""
+"""Airflow DAG, one a model: a drift verdict asks, the governor answers by the rules of model.yaml; a yes starts the training."""
 
 from airgate.authoring import assets
 from airgate.authoring.catalog import sound_models

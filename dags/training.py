@@ -1,4 +1,4 @@
-"""Training: the rows of a window are checked, learned from and evaluated; the model becomes a candidate version."""
+"""Airflow DAG, one a model: the rows of a window are checked and learned from; the model becomes a candidate version."""
 
 from airgate.authoring import assets, step
 from airgate.authoring.catalog import sound_models

@@ -1,4 +1,4 @@
-"""Validation: a candidate meets the gates that were fixed before it was trained. A pass opens a promotion request."""
+"""Airflow DAG, one a model: a candidate meets the gates that were fixed before it was trained. A pass asks for promotion."""
 
 from airgate.authoring import assets, step
 from airgate.authoring.catalog import sound_models

@@ -8,8 +8,8 @@ from airgate import settings
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.promotion import PRODUCTION
 from airgate.errors import PromotionError
-from airgate.lifecycle import recording
 from airgate.registry.versions import Version
+from airgate.runtime.live import last_move
 
 
 class LiveModelOperator(BaseOperator):
@@ -30,7 +30,7 @@ class LiveModelOperator(BaseOperator):
         from airgate.registry.versions import Registry
 
         live = Registry(settings.load().mlflow_uri).live(self.spec.name)
-        moved = recording.newest("stage.moved", self.spec.name)
+        moved = last_move(self.spec.name)
         version = verified(self.spec.name, live, moved.body if moved else None)
         self.log.info("version %s is in production by promotion %s", version["version"], moved.event_id if moved else "")
         return version

@@ -15,6 +15,7 @@ from airgate.contracts import calls
 from airgate.contracts.step import ArtifactRef, RunContext, StepCall, StepFailure, StepResult
 from airgate.errors import AirgateError, ArtifactError, AuditError, DataError, StepError, WiringError
 from airgate.runtime import record
+from airgate.runtime.live import LIVE_ARGUMENT, check_live
 from airgate.runtime.plan import StepPlan
 from airgate.runtime.upstream import explain, upstream_result
 from airgate.runtime.window import window_of
@@ -86,6 +87,8 @@ class StepTask:
         facts: dict[str, str] = {}
         for result in upstream.values():
             facts = {**result.facts, **facts}
+        if LIVE_ARGUMENT in self.json_inputs and self.plan.spec is not None:
+            check_live(self.json_inputs[LIVE_ARGUMENT], self.plan.spec.name)
         try:
             return StepCall(
                 function=self.plan.function,

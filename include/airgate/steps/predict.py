@@ -81,10 +81,6 @@ def _identified(live: dict[str, Any], ctx: StepContext) -> tuple[str, str]:
 def _model(ctx: StepContext, version: str, digest: str) -> Model:
     if not ctx.call.tracking_uri:
         raise ConfigError("predict: no MLflow is set, so no version can be fetched. Set AIRGATE_MLFLOW_URI.")
-    import mlflow
-
-    # MLflow looks up models:/ addresses in the registry of the process, whatever address the call names.
-    mlflow.set_registry_uri(ctx.call.tracking_uri)
     return fetch_version(ctx.call.tracking_uri, ctx.spec.name, version, ctx.workdir / "model", digest)
 
 

@@ -2,7 +2,7 @@
 
 Parameters carry the step's name (`train.seed`), metrics are named as the step logged them, reports lie in a folder of the
 step's name. Each step ends the run, as FINISHED or, while any of its tasks has failed and not yet succeeded, FAILED: a run
-never seems to be running when nothing is. Cost with SQLite in a warm process: about 0.1 s a step (see the benchmarks).
+never seems to be running when nothing is. In a warm process that costs 0.15 s of CPU a step with SQLite, 0.06 s with a server.
 """
 
 import json
@@ -129,6 +129,7 @@ def open_run(call: StepCall) -> Tracking | None:
     if call.tracking_uri is None:
         return None
     os.environ.update(SILENCE)
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # the task's log is not its place
     # MLflow's own 7 tries with doubling pauses would hold a step for minutes; Airflow tries the whole step again anyway.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     with _Explained(call.tracking_uri):

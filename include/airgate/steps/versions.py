@@ -24,6 +24,7 @@ def download(tracking_uri: str, model: str, version: str, to: Path) -> Fetched:
 
     Raises ArtifactError when MLflow has no such version, or the version was not registered by Airgate.
     """
+    import mlflow
     from mlflow.exceptions import MlflowException
     from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
 
@@ -31,6 +32,9 @@ def download(tracking_uri: str, model: str, version: str, to: Path) -> Fetched:
         raise ArtifactError(f"{model}: version '{version}' is no version number. "
                             "An alias moves; name the version it stands for.")
     to.mkdir(parents=True, exist_ok=True)
+    # Deep inside, MLflow asks the process-wide registry, whatever the repository below is given. A step has its own process.
+    mlflow.set_tracking_uri(tracking_uri)
+    mlflow.set_registry_uri(tracking_uri)
     uri = f"models:/{model}/{version}"
     try:
         repository = ModelsArtifactRepository(uri, tracking_uri=tracking_uri, registry_uri=tracking_uri)
