@@ -1,4 +1,4 @@
-"""How long all DAG files take to parse with N models registered: `python tests/benchmarks/parse.py [N]`, once Airflow is imported."""
+"""How long all DAG files take to parse with N models, once Airflow is imported: `python tests/benchmarks/parse.py [N]`."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ def main() -> None:
         os.environ.update(AIRGATE_MODELS=str(models), AIRFLOW_HOME=f"{folder}/airflow", AIRFLOW__CORE__LOAD_EXAMPLES="False")
         sys.path.insert(0, str(ROOT / "include"))
         # what the DAG processor has loaded before it forks for a file
-        import airflow.models.dag  # noqa: F401
+        import airflow.models.dag
         import airflow.sdk  # noqa: F401
 
         run(count)

@@ -50,7 +50,8 @@ def test_a_manual_run_takes_the_last_whole_day() -> None:
     assert window_of(Run(), {}) == Window(start=date(2026, 3, 4), end=date(2026, 3, 5))
 
 
-@given(st.datetimes(timezones=st.just(UTC), min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1)), st.integers(1, 10**7))
+@given(st.datetimes(timezones=st.just(UTC), min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1)),
+       st.integers(1, 10**7))
 def test_the_window_covers_the_interval_and_no_further_day(start: datetime, seconds: int) -> None:
     end = start + timedelta(seconds=seconds)
     window = window_of(Run(start, end), {})

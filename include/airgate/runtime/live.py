@@ -24,6 +24,7 @@ def check_live(live: Any, model: str) -> None:
     claimed = (str(live.get("version")), live.get("digest")) if isinstance(live, dict) else None
     recorded = (str(event.body["to_version"]), event.body["model_digest"]) if event else None
     if claimed is None or claimed != recorded:
-        raise PromotionError(f"this step was given version {claimed[0] if claimed else 'none'} of {model} as the one in production, "
-                             f"the last promotion on record put version {recorded[0] if recorded else 'none'} there. Was the XCom of "
-                             "the 'live_model' task changed by hand? Clear that task and let it run.")
+        raise PromotionError(
+            f"this step was given version {claimed[0] if claimed else 'none'} of {model} as the one in production, the last "
+            f"promotion on record put version {recorded[0] if recorded else 'none'} there. Was the XCom of the 'live_model' "
+            "task changed by hand? Clear that task and let it run.")

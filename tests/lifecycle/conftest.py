@@ -1,0 +1,162 @@
+"""The light tasks run here on their own: a real audit log and MLflow on SQLite, Airflow's answers from a local HTTP server."""
+
+import hashlib
+import json
+import os
+import tempfile
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airgate-tests-"))
+
+from airgate.audit.event import Actor, TaskRef, task_event
+from airgate.audit.store import AuditStore
+from airgate.authoring.catalog import model
+from airgate.contracts.model_spec import ModelSpec
+from airgate.contracts.payloads import Candidate
+from airgate.contracts.step import Window
+from airgate.registry.versions import Registry
+
+MODEL = "diagnosis_classifier"
+DIGEST, REPORT = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+
+
+@pytest.fixture(scope="session")
+def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with two versions of the model. Making one costs seconds, copying it does not."""
+    from mlflow.tracking import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    client = MlflowClient(f"sqlite:///{path}")
+    client.create_registered_model(MODEL)
+    for _ in range(2):
+        client.create_model_version(MODEL, source=f"file://{path.parent}/model", tags={"airgate.digest": DIGEST})
+    return path
+
+
+@pytest.fixture
+def spec() -> ModelSpec:
+    return model(MODEL)
+
+
+@dataclass
+class House:
+    """Everything a light task meets: log, registry, artifact store, and what Airflow would answer."""
+
+    folder: Path
+    log: AuditStore
+    registry: Registry
+    answers: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def artifact(self, value: Any) -> dict[str, Any]:
+        """Store a JSON value as a step would; give its reference."""
+        data = json.dumps(value).encode()
+        digest = hashlib.sha256(data).hexdigest()
+        path = self.folder / digest
+        path.write_bytes(data)
+        return {"uri": f"file://{path}", "digest": f"sha256:{digest}", "kind": "json", "size": len(data)}
+
+    def succeeded(self, dag: str, run: str, task: str, body: dict[str, Any], actor: str = "mia", kind: Any = "task.succeeded",
+                  source: Any = "operator") -> None:
+        """Put a step's event into the log as its operator would."""
+        event = task_event(kind, TaskRef(dag_id=dag, run_id=run, task_id=task, try_number=1), source=source,
+                           actor=Actor(kind="user", name=actor), model=MODEL, body=body)
+        self.log.append(event)
+
+    def trained(self, spec: ModelSpec, version: str = "1", run: str = "t1", actor: str = "mia") -> Candidate:
+        """A training run as it stands in the log."""
+        candidate = Candidate(model=MODEL, version=version, digest=DIGEST, gates_hash=spec.gates.fingerprint(),
+                              data_revision="c0ffee", data_hash="d", window=Window(start=date(2026, 1, 8), end=date(2026, 1, 9)),
+                              mlflow_run_id="r", training_run=run)
+        dag = f"{MODEL}_training"
+        self.succeeded(dag, run, "train", {"gates_hash": spec.gates.fingerprint()}, actor, "task.started")
+        self.succeeded(dag, run, "check", {"attachments": {"data_check.json": REPORT}}, actor)
+        self.succeeded(dag, run, "register", {"output": self.artifact(candidate.model_dump(mode="json"))}, actor)
+        return candidate
+
+    def answer(self, role: str, user: str, body: str, option: str = "Approve") -> None:
+        """Let Airflow's API say that somebody answered."""
+        self.answers[f"approve_{role}"] = {
+            "subject": "s", "body": body, "response_received": True, "chosen_options": [option], "params_input": {"reason": "r"},
+            "responded_by_user": {"id": user, "name": user}, "responded_at": datetime.now(UTC).isoformat()}
+
+    def kinds(self) -> list[str]:
+        """Kinds of the decisions in the log, in order."""
+        return [item.event.kind for item in self.log.events() if not item.event.kind.startswith("task.")]
+
+
+@pytest.fixture
+def house(tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    (tmp_path / "mlflow.db").write_bytes(mlflow_template.read_bytes())
+    home = House(tmp_path, AuditStore(f"sqlite:///{tmp_path}/audit.db"), Registry(f"sqlite:///{tmp_path}/mlflow.db"))
+    home.log.create()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(home.answers))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for name, value in {
+        "AIRGATE_AUDIT_URL": f"sqlite:///{tmp_path}/audit.db", "AIRGATE_MLFLOW_URI": f"sqlite:///{tmp_path}/mlflow.db",
+        "AIRGATE_AIRFLOW_API": f"http://127.0.0.1:{server.server_port}", "AIRGATE_API_USER": "airgate", "AIRGATE_API_PASSWORD": "x",
+    }.items():
+        monkeypatch.setenv(name, value)
+    yield home
+    server.shutdown()
+    server.server_close()
+
+
+def _handler(answers: dict[str, dict[str, Any]]) -> type[BaseHTTPRequestHandler]:
+    """Airflow's API, as much of it as a promotion asks."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self._send(201, {"access_token": "t"})
+
+        def do_GET(self) -> None:
+            task = self.path.split("/taskInstances/")[-1].split("/")[0]
+            self._send(200, answers[task]) if task in answers else self._send(404, {"detail": "no such record"})
+
+        def _send(self, status: int, body: Any) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            data = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing: the tests' output is not a web server's log."""
+
+    return Handler
+
+
+Context = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def context() -> Context:
+    """What Airflow gives to a task's `execute`."""
+
+    def make(flow: str, task: str, *, run: str = "run1", user: str | None = None, attempt: int = 1,
+             payloads: list[dict[str, Any]] | None = None, params: dict[str, Any] | None = None) -> dict[str, Any]:
+        pushed: dict[str, Any] = {}
+        events = [SimpleNamespace(extra=payload, timestamp=datetime(2026, 1, 9, 0, n, tzinfo=UTC))
+                  for n, payload in enumerate(payloads or [])]
+        return {
+            "ti": SimpleNamespace(dag_id=f"{MODEL}_{flow}", run_id=run, task_id=task, try_number=attempt, map_index=-1,
+                                  bundle_instance=None, pushed=pushed, xcom_push=lambda key, value: pushed.update({key: value})),
+            "dag_run": SimpleNamespace(run_id=run, dag_id=f"{MODEL}_{flow}", run_type="manual" if user else "asset_triggered",
+                                       triggering_user_name=user, consumed_asset_events=[], data_interval_start=None,
+                                       data_interval_end=None, logical_date=None, run_after=datetime(2026, 1, 9, 9, tzinfo=UTC)),
+            "params": params or {},
+            "triggering_asset_events": {"asset": events} if payloads else {},
+            "outlet_events": defaultdict(lambda: SimpleNamespace(extra=None)),
+        }
+
+    return make

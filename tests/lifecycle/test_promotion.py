@@ -1,0 +1,164 @@
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+
+from airgate.contracts.model_spec import ModelSpec
+from airgate.contracts.payloads import GateResult, Verdict
+from airgate.contracts.promotion import PromotionRequest
+from airgate.errors import PromotionError
+from airgate.lifecycle.promotion import ApplyPromotion, RequestPromotion
+from tests.lifecycle.conftest import MODEL, REPORT, Context, House
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+
+
+def judged(house: House, spec: ModelSpec, version: str = "1", run: str = "t1", passed: bool = True, actor: str = "mia") -> str:
+    """A training and its verdict in the log; gives the verdict's event id."""
+    from airgate.audit.event import Actor, TaskRef, task_event
+
+    verdict = Verdict(candidate=house.trained(spec, version, run, actor), passed=passed, evaluation_digest=REPORT,
+                      gates=[GateResult(name="metric.roc_auc", passed=passed, evidence="0.98")])
+    event = task_event("gate.verdict", TaskRef(dag_id=f"{MODEL}_validation", run_id=f"v-{run}", task_id="verdict", try_number=1),
+                       actor=Actor(kind="asset", name="a"), source="operator", model=MODEL, version=version,
+                       body=verdict.model_dump(mode="json", exclude={"event_id"}))
+    house.log.append(event)
+    return str(event.event_id)
+
+
+def tasks(spec: ModelSpec) -> tuple[RequestPromotion, ApplyPromotion]:
+    with DAG(f"{MODEL}_promotion"):
+        return RequestPromotion(task_id="request", spec=spec), ApplyPromotion(task_id="apply", spec=spec)
+
+
+def requested(house: House) -> PromotionRequest:
+    return PromotionRequest.model_validate(house.log.events(kind="promotion.requested", newest_first=True, limit=1)[0].event.body)
+
+
+def promote(house: House, spec: ModelSpec, context: Context, version: str, run: str) -> dict[str, Any]:
+    event_id = judged(house, spec, version, f"t-{run}")
+    request, apply = tasks(spec)
+    text = request.execute(context("promotion", "request", run=run, payloads=[{"event_id": event_id}]))
+    house.answer("ml_engineer", "ana", text["body"])
+    house.answer("risk_officer", "omar", text["body"])
+    return apply.execute(context("promotion", "apply", run=run))
+
+
+def live(house: House) -> str | None:
+    found = house.registry.live(MODEL)
+    return found.version if found else None
+
+
+def test_two_approvals_move_the_alias_and_every_act_is_on_record(house: House, spec: ModelSpec, context: Context) -> None:
+    assert promote(house, spec, context, "1", "p1") == {"outcome": "applied", "version": "1", "reasons": []}
+    assert live(house) == "1"
+    assert house.kinds() == ["gate.verdict", "promotion.requested", "promotion.approved", "promotion.approved", "stage.moving",
+                             "stage.moved"]
+    approved = [item.event for item in house.log.events(kind="promotion.approved")]
+    assert [(event.actor.kind, event.actor.name) for event in approved] == [("user", "ana"), ("user", "omar")]
+    assert {event.body["request_digest"] for event in approved} == {requested(house).digest()}
+    assert promote(house, spec, context, "2", "p2")["outcome"] == "applied"
+    assert live(house) == "2"
+
+
+def test_the_request_shows_the_gates_and_names_who_asked(house: House, spec: ModelSpec, context: Context) -> None:
+    event_id = judged(house, spec, actor="ana")
+    text = tasks(spec)[0].execute(context("promotion", "request", user="eve", payloads=[{"event_id": event_id}]))
+    assert text["subject"] == "put diagnosis_classifier version 1 into production?"
+    assert "| metric.roc_auc | passed | 0.98 |" in text["body"]
+    assert requested(house).requesters == ["user:ana", "user:eve"]
+    assert requested(house).digest() in text["body"]
+
+
+def test_a_repeated_request_is_the_same_request(house: House, spec: ModelSpec, context: Context) -> None:
+    event_id = judged(house, spec)
+    request, _ = tasks(spec)
+    first = request.execute(context("promotion", "request", payloads=[{"event_id": event_id}]))
+    assert request.execute(context("promotion", "request", attempt=2, payloads=[{"event_id": event_id}])) == first
+    assert house.kinds().count("promotion.requested") == 1
+
+
+@pytest.mark.parametrize("payload", [{"event_id": "00000000-0000-0000-0000-000000000000"}, {"event_id": "../x"},
+                                     {"event_id": "made up", "passed": True}])
+def test_a_payload_that_names_no_verdict_of_the_log(house: House, spec: ModelSpec, context: Context, payload: Any) -> None:
+    judged(house, spec)
+    with pytest.raises(PromotionError, match="the audit log has no gate verdict"):
+        tasks(spec)[0].execute(context("promotion", "request", payloads=[payload]))
+
+
+def test_a_failed_verdict_cannot_be_promoted(house: House, spec: ModelSpec, context: Context) -> None:
+    event_id = judged(house, spec, passed=False)
+    with pytest.raises(PromotionError, match="version 1 did not pass: metric.roc_auc. It cannot be promoted"):
+        tasks(spec)[0].execute(context("promotion", "request", payloads=[{"event_id": event_id}]))
+
+
+def test_a_version_changed_in_mlflow_since_training(house: House, spec: ModelSpec, context: Context) -> None:
+    event_id = judged(house, spec)
+    house.registry._client.set_model_version_tag(MODEL, "1", "airgate.digest", REPORT)
+    with pytest.raises(PromotionError, match="Someone changed the version"):
+        tasks(spec)[0].execute(context("promotion", "request", payloads=[{"event_id": event_id}]))
+
+
+def test_nobody_answers_is_a_refusal_and_is_final(house: House, spec: ModelSpec, context: Context) -> None:
+    request, apply = tasks(spec)
+    text = request.execute(context("promotion", "request", payloads=[{"event_id": judged(house, spec)}]))
+    first = apply.execute(context("promotion", "apply"))
+    assert first["outcome"] == "refused"
+    assert "ml_engineer: nobody answered" in first["reasons"][0]
+    house.answer("ml_engineer", "ana", text["body"])
+    house.answer("risk_officer", "omar", text["body"])
+    assert apply.execute(context("promotion", "apply", attempt=2)) == first
+    assert live(house) is None
+    assert house.kinds()[-1] == "promotion.refused"
+
+
+@pytest.mark.parametrize(("user", "option", "reason"), [
+    ("omar", "Refuse", "risk_officer: omar refused: r"), ("mia", "Approve", "risk_officer: mia is not named for this role"),
+    ("ana", "Approve", "risk_officer: ana is not named for this role")])
+def test_an_answer_that_does_not_count(house: House, spec: ModelSpec, context: Context, user: str, option: str, reason: str) -> None:
+    request, apply = tasks(spec)
+    text = request.execute(context("promotion", "request", payloads=[{"event_id": judged(house, spec)}]))
+    house.answer("ml_engineer", "ana", text["body"])
+    house.answer("risk_officer", user, text["body"], option)
+    outcome = apply.execute(context("promotion", "apply"))
+    assert outcome["outcome"] == "refused"
+    assert reason in outcome["reasons"][0]
+    assert live(house) is None
+
+
+def test_answers_to_a_forged_text(house: House, spec: ModelSpec, context: Context) -> None:
+    request, apply = tasks(spec)
+    request.execute(context("promotion", "request", payloads=[{"event_id": judged(house, spec)}]))
+    for role, user in (("ml_engineer", "ana"), ("risk_officer", "omar")):
+        house.answer(role, user, "put a harmless version into production")
+    assert "does not carry the digest of this request" in apply.execute(context("promotion", "apply"))["reasons"][0]
+
+
+def test_another_version_went_live_meanwhile(house: House, spec: ModelSpec, context: Context) -> None:
+    request, apply = tasks(spec)
+    text = request.execute(context("promotion", "request", run="p1", payloads=[{"event_id": judged(house, spec)}]))
+    house.answer("ml_engineer", "ana", text["body"])
+    house.answer("risk_officer", "omar", text["body"])
+    house.registry.move(MODEL, "2", expected=None)
+    outcome = apply.execute(context("promotion", "apply", run="p1"))
+    assert outcome["outcome"] == "refused"
+    assert "production is version 2, the request was made when it was none" in outcome["reasons"][0]
+    assert live(house) == "2"
+
+
+def test_a_crash_between_the_move_and_its_record_is_finished_by_the_next_try(
+        house: House, spec: ModelSpec, context: Context) -> None:
+    request, apply = tasks(spec)
+    text = request.execute(context("promotion", "request", payloads=[{"event_id": judged(house, spec)}]))
+    house.answer("ml_engineer", "ana", text["body"])
+    house.answer("risk_officer", "omar", text["body"])
+    house.registry.move(MODEL, "1", expected=None)  # what the first try did before it was killed
+    assert apply.execute(context("promotion", "apply", attempt=2))["outcome"] == "applied"
+    assert house.kinds()[-1] == "stage.moved"
+    assert live(house) == "1"
+
+
+def test_no_request_no_move(house: House, spec: ModelSpec, context: Context) -> None:
+    with pytest.raises(PromotionError, match="no promotion request from this run"):
+        tasks(spec)[1].execute(context("promotion", "apply"))
+    assert live(house) is None
