@@ -23,11 +23,11 @@ class AirflowApi:
     @classmethod
     def from_environment(cls, address: str) -> Self:
         """The service account in AIRGATE_API_USER and AIRGATE_API_PASSWORD. Raises ConfigError when one is missing."""
-        try:
-            return cls(address, os.environ["AIRGATE_API_USER"], os.environ["AIRGATE_API_PASSWORD"])
-        except KeyError as missing:
-            raise ConfigError(f"{missing.args[0]} is not set: Airgate reads approvals and task states from Airflow's API "
-                              "as a service account. See docs/platform.md.") from None
+        user, password = os.environ.get("AIRGATE_API_USER"), os.environ.get("AIRGATE_API_PASSWORD")
+        if not user or not password:
+            raise ConfigError("Airgate reads approvals and task states from Airflow's API as a service account: set "
+                              "AIRGATE_API_USER and AIRGATE_API_PASSWORD (the viewer role is enough). See docs/platform.md.")
+        return cls(address, user, password)
 
     def __enter__(self) -> Self:
         return self
@@ -50,22 +50,31 @@ class AirflowApi:
     def _send(self, method: str, path: str, **options: Any) -> Any:
         if "Authorization" not in self._http.headers:
             self._sign_in()
-        answer = self._http.request(method, f"/api/v2/{path}", **options)
+        answer = self._request(method, f"/api/v2/{path}", **options)
         if answer.status_code == httpx.codes.UNAUTHORIZED:  # tokens live a day; a run may wait longer for its people
             self._sign_in()
-            answer = self._http.request(method, f"/api/v2/{path}", **options)
+            answer = self._request(method, f"/api/v2/{path}", **options)
         if answer.is_error:
-            raise httpx.HTTPStatusError(f"{method} {answer.url.path} as {self.user}: {answer.status_code} {answer.text[:500]}",
-                                        request=answer.request, response=answer)
+            raise httpx.HTTPStatusError(
+                f"Airflow at {self.address} answered {answer.status_code} to {method} {answer.request.url.raw_path.decode()} "
+                f"as '{self.user}': {answer.text[:500]}", request=answer.request, response=answer)
         return answer.json() if answer.content else None
 
     def _sign_in(self) -> None:
         self._http.headers.pop("Authorization", None)
-        answer = self._http.post("/auth/token", json={"username": self.user, "password": self._password})
+        answer = self._request("POST", "/auth/token", json={"username": self.user, "password": self._password})
         if answer.is_error:
-            raise httpx.HTTPStatusError(f"Airflow at {self.address} refused to sign in {self.user}: {answer.status_code}",
-                                        request=answer.request, response=answer)
+            raise httpx.HTTPStatusError(
+                f"Airflow at {self.address} refused the login of '{self.user}' ({answer.status_code}); check AIRGATE_API_USER "
+                "and AIRGATE_API_PASSWORD", request=answer.request, response=answer)
         self._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+
+    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, path, **options)
+        except httpx.TransportError as error:
+            raise type(error)(f"Airflow at {self.address} cannot be reached ({type(error).__name__}: {error}); is it running? "
+                              "The address is AIRGATE_AIRFLOW_API") from error
 
 
 def task_path(dag_id: str, run_id: str, task_id: str) -> str:

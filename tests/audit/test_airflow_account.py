@@ -7,6 +7,7 @@ from urllib.parse import parse_qs
 import httpx
 import pytest
 
+from airgate.airflow_api import AirflowApi
 from airgate.audit.airflow_account import RestAccount
 from airgate.errors import AuditError, ConfigError
 
@@ -50,7 +51,8 @@ class Airflow:
 
 
 def account(answer, password="pass", **options):
-    return RestAccount("http://airflow:8080/", "ana", password, transport=httpx.MockTransport(answer), **options)
+    api = AirflowApi("http://airflow:8080/", "ana", password, transport=httpx.MockTransport(answer))
+    return RestAccount(api, **options)
 
 
 def test_all_pages_and_all_tries_are_read():

@@ -2,13 +2,13 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG
+from tests.lifecycle.conftest import MODEL, REPORT, Context, House
 
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.payloads import GateResult, Verdict
 from airgate.contracts.promotion import PromotionRequest
 from airgate.errors import PromotionError
 from airgate.lifecycle.promotion import ApplyPromotion, RequestPromotion
-from tests.lifecycle.conftest import MODEL, REPORT, Context, House
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
@@ -115,7 +115,8 @@ def test_nobody_answers_is_a_refusal_and_is_final(house: House, spec: ModelSpec,
 @pytest.mark.parametrize(("user", "option", "reason"), [
     ("omar", "Refuse", "risk_officer: omar refused: r"), ("mia", "Approve", "risk_officer: mia is not named for this role"),
     ("ana", "Approve", "risk_officer: ana is not named for this role")])
-def test_an_answer_that_does_not_count(house: House, spec: ModelSpec, context: Context, user: str, option: str, reason: str) -> None:
+def test_an_answer_that_does_not_count(
+        house: House, spec: ModelSpec, context: Context, user: str, option: str, reason: str) -> None:
     request, apply = tasks(spec)
     text = request.execute(context("promotion", "request", payloads=[{"event_id": judged(house, spec)}]))
     house.answer("ml_engineer", "ana", text["body"])
