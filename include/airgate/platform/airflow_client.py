@@ -125,10 +125,15 @@ def asset_event(api: AirflowApi, run: Run) -> dict[str, Any] | None:
     return answer["asset_events"][0] if answer["asset_events"] else None
 
 
-def set_off(api: AirflowApi, run: Run, dag_id: str, patience: float = 120.0) -> Run:
-    """The run of `dag_id` that this run's asset event started. Raises StepError when none begins in time."""
+def set_off(api: AirflowApi, run: Run, dag_id: str, meanwhile: Callable[[], object] = lambda: None,
+            patience: float = 120.0) -> Run:
+    """The run of `dag_id` that this run's asset event started; `meanwhile` is called each time we look for it.
+
+    Raises StepError when none begins in `patience` seconds.
+    """
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
+        meanwhile()
         event = asset_event(api, run)
         for created in (event or {}).get("created_dagruns", []):
             if created["dag_id"] == dag_id:
@@ -138,11 +143,15 @@ def set_off(api: AirflowApi, run: Run, dag_id: str, patience: float = 120.0) -> 
                     "Is that DAG paused?")
 
 
-def questions(api: AirflowApi, run: Run) -> list[Question]:
-    """The human-in-the-loop tasks of the run that wait for an answer."""
-    details = api.get(f"{run.path}/hitlDetails", response_received=False)["hitl_details"]
-    return [Question(run, detail["task_instance"]["task_id"], tuple(user["id"] for user in detail["assigned_users"]))
-            for detail in details if detail["task_instance"]["state"] in ("awaiting_input", "deferred")]
+def questions(api: AirflowApi, dag_id: str) -> list[Question]:
+    """The human-in-the-loop tasks of all runs of the DAG that wait for an answer."""
+    found = []
+    for detail in api.get(Run(dag_id, "~").path + "/hitlDetails", response_received=False)["hitl_details"]:
+        task = detail["task_instance"]
+        if task["state"] in ("awaiting_input", "deferred"):
+            people = tuple(user["id"] for user in detail["assigned_users"])
+            found.append(Question(Run(dag_id, task["dag_run_id"]), task["task_id"], people))
+    return found
 
 
 def answer(api: AirflowApi, question: Question, option: str, reason: str) -> None:

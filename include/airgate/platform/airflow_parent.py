@@ -6,6 +6,7 @@ share them, in time and in memory. The parent imports before the database is up,
 Arguments: the folder of the records, the folder of the logs, and a file whose appearing says that the database is up.
 """
 
+import fcntl
 import gc
 import os
 import subprocess
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import IO
 
 from airgate.platform.processes import Processes
 
@@ -55,17 +57,24 @@ def main(records: Path, logs: Path, database_is_up: Path, *, migrate: bool) -> i
         if os.getppid() != launcher:
             return 1  # `airgate up` was interrupted
         time.sleep(0.05)
-    if migrate and _in_child(["db", "migrate"]) != 0:
-        return 1
-    processes = Processes(records, logs)
+    # An interrupted `airgate up` leaves its parent at work; the parent of the next one waits for it here.
+    with (records / "airflow-parent.lock").open("a") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        if migrate and _in_child(["db", "migrate"]) != 0:
+            return 1
+        _fork_all(Processes(records, logs), turn)
+    return 0
+
+
+def _fork_all(processes: Processes, turn: IO[str]) -> None:
     gc.freeze()  # the collector would touch, and so copy, what the four share
     for name in COMMANDS:
         if processes.find(name) is None:
             pid = os.fork()
             if pid == 0:
+                turn.close()  # the lock is held as long as one process has the file open
                 _become(name, processes.log(name))
             processes.record(name, pid)
-    return 0
 
 
 def _preload() -> None:

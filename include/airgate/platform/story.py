@@ -31,6 +31,7 @@ class Story:
     interactive: bool = False
     legs: list[Leg] = field(default_factory=list)
     predictions: list[dict[str, Any]] = field(default_factory=list)
+    asked: set[Question] = field(default_factory=set)
 
     def fly(self) -> None:
         """Fly it all. Raises StepError when a run fails, PromotionError when a promotion is refused."""
@@ -80,21 +81,21 @@ class Story:
         self.wait(training)
         validation = client.set_off(self.admin, training, dag_id(MODEL, "validation"))
         self.wait(validation)
-        promotion = client.set_off(self.admin, validation, dag_id(MODEL, "promotion"))
-        self.approvals(promotion)
+        # One promotion at a time: that of a demo that was interrupted may still wait for its answers, and ours for its turn.
+        promotion = client.set_off(self.admin, validation, dag_id(MODEL, "promotion"), meanwhile=self.answer_open)
+        while not self._over(promotion):
+            self.answer_open()
         leg = self.wait(promotion)
         outcome = client.xcom(self.admin, promotion, "apply") or {}
         if leg.tasks.get("apply") != "success" or outcome.get("outcome") != "applied":
             raise PromotionError(f"the promotion did not go through: {'; '.join(outcome.get('reasons', [])) or leg.tasks}")
 
-    def approvals(self, promotion: Run) -> None:
-        """Answer the questions of the run as the people they are for, or wait until people have."""
-        told: set[str] = set()
-        while not self._over(promotion):
-            for question in client.questions(self.admin, promotion):
-                if question.task_id not in told:
-                    told.add(question.task_id)
-                    self._answer(question)
+    def answer_open(self) -> None:
+        """Answer what waits for an answer as the people it is for, or tell them, once for each question."""
+        for question in client.questions(self.admin, dag_id(MODEL, "promotion")):
+            if question not in self.asked:
+                self.asked.add(question)
+                self._answer(question)
 
     def retraining(self, checking: Run) -> Run:
         """The training run that the drift verdict led to. Raises StepError when nothing drifted or the governor says no."""
@@ -128,8 +129,9 @@ class Story:
     def _answer(self, question: Question) -> None:
         person = next((name for name in question.people if name in self.people), None)
         if self.interactive or person is None:
-            address = f"{self.admin.address}/dags/{question.run.dag_id}/runs/{question.run.run_id}/required_actions"
-            self.tell(f"   {question.task_id} waits for {' or '.join(question.people)}: sign in and answer at {address}")
+            address = f"{self.admin.address}/required_actions?response_received=false"
+            self.tell(f"   {question.task_id} waits for {' or '.join(question.people)}: sign in as that person and answer at "
+                      f"{address}")
             return
         self.tell(f"   {question.task_id}: answering as {person}, through Airflow's API")
         client.answer(self.people[person], question, APPROVE, "Demo: read the gate verdict, agree.")
