@@ -25,6 +25,7 @@ class Settings:
     airflow_api: str
     namespace: str
     steps_image: str
+    steps_secret: str | None
     models: Path
     code_version: str
 
@@ -57,6 +58,7 @@ def _read(variables: tuple[tuple[str, str], ...], folder: str) -> Settings:
         airflow_api=env.get("AIRGATE_AIRFLOW_API", "http://localhost:8080"),
         namespace=env.get("AIRGATE_NAMESPACE", "airgate"),
         steps_image=env.get("AIRGATE_STEPS_IMAGE", "airgate-steps:0.1.0"),
+        steps_secret=env.get("AIRGATE_STEPS_SECRET"),
         models=Path(env.get("AIRGATE_MODELS", str(Path(__file__).parent.parent / "models"))),
         code_version=env.get("AIRGATE_CODE_VERSION", "unversioned"),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from kubernetes.client import models as k8s
 
-SECRET_VARIABLE = "AIRGATE_STEPS_SECRET"  # noqa: S105  the name of a Secret, not a secret
 CALL = "airgate_call"
 # What an author may say about the pod beyond `model.yaml`. The rest would be a way around its security context.
 OPEN_TO_AUTHORS = frozenset({
@@ -53,7 +51,7 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
             do_xcom_push=False,  # no sidecar: docs/adr/0002-step-results-through-the-artifact-store.md
             on_finish_action="delete_pod", log_pod_spec_on_failure=False, container_name_log_prefix_enabled=False,
             outlets=outlets_of(plan, kwargs),
-            **pod_spec.operator_arguments(plan.resources, settings.load(), os.environ.get(SECRET_VARIABLE)),
+            **pod_spec.operator_arguments(plan.resources, settings.load()),
             **kwargs,
         )
         self.hold(plan)

@@ -133,7 +133,7 @@ def base_pod() -> k8s.V1Pod:
     )
 
 
-def operator_arguments(resources: Resources, now: Settings, secret: str | None) -> dict[str, Any]:
+def operator_arguments(resources: Resources, now: Settings) -> dict[str, Any]:
     """Everything about the pod but its name and labels, as arguments of KubernetesPodOperator."""
     from kubernetes.client import models as k8s
 
@@ -149,7 +149,7 @@ def operator_arguments(resources: Resources, now: Settings, secret: str | None) 
         "container_security_context": container_security(),
         "automount_service_account_token": False,
         "env_vars": environment(resources, places),
-        "env_from": secret_environment(secret),
+        "env_from": secret_environment(now.steps_secret),
         "volumes": [k8s.V1Volume(name="scratch", empty_dir=k8s.V1EmptyDirVolumeSource())],
         "volume_mounts": [k8s.V1VolumeMount(name="scratch", mount_path=SCRATCH)],
         "full_pod_spec": base_pod(),
