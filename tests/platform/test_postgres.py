@@ -13,7 +13,7 @@ def server(tmp_path_factory):
     root = tmp_path_factory.mktemp("a checkout")
     layout = Layout(root=root, home=root / ".airgate")
     layout.make()
-    keys, port = credentials.ensure(layout), ports.ensure(layout)["postgres"]
+    keys, port = credentials.ensure(layout), ports.free_port()
     processes = Processes(layout.run, layout.logs)
     postgres.prepare(layout, keys)
     processes.start(postgres.service(layout, port))

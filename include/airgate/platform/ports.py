@@ -1,6 +1,7 @@
 """Local ports: chosen once, remembered, and chosen anew only when somebody else has taken one meanwhile."""
 
 import socket
+from collections.abc import Container, Iterable
 
 from airgate.platform.layout import Layout
 from airgate.platform.private_files import read_json, write_json
@@ -20,7 +21,7 @@ def ensure(layout: Layout, running: frozenset[str] = frozenset()) -> dict[str, i
     ports: dict[str, int] = {name: known[name] for name in known if name in running}
     for name, preferred in PREFERRED.items():
         if name not in ports:
-            ports[name] = _free_port([known.get(name, preferred), preferred], taken=set(ports.values()))
+            ports[name] = free_port([known.get(name, preferred), preferred], taken=set(ports.values()))
     if ports != known:
         write_json(path, ports)
     return ports
@@ -37,7 +38,8 @@ def is_free(port: int) -> bool:
         return True
 
 
-def _free_port(wanted: list[int], taken: set[int]) -> int:
+def free_port(wanted: Iterable[int] = (), taken: Container[int] = ()) -> int:
+    """The first of `wanted` that is free and not in `taken`, else any that the system gives."""
     for port in wanted:
         if port not in taken and is_free(port):
             return port
