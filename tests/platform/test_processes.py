@@ -31,7 +31,7 @@ def processes(tmp_path):
     found = Processes(tmp_path / "run", tmp_path / "logs")
     yield found
     for name in found.names():
-        found.stop(name, patience=2)
+        found.stop(name, patience=2, grace=0.2)
 
 
 def service(tmp_path: Path, code: str = SLEEPER, name: str = "sleeper") -> Service:
@@ -85,7 +85,7 @@ def test_stop_leaves_others_alone(processes, tmp_path):
 def test_stop_ends_stubborn_descendants(processes, tmp_path):
     processes.start(service(tmp_path, FAMILY, "family"))
     child = int(first_line(processes, "family"))
-    assert processes.stop("family")
+    assert processes.stop("family", grace=0.2)
     assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
 
 
@@ -94,7 +94,7 @@ def test_stop_ends_what_a_killed_parent_left(processes, tmp_path):
     leader = processes.start(service(tmp_path, FAMILY, "family"))
     child = int(first_line(processes, "family"))
     assert os.getsid(child) == leader.pid
-    assert processes.stop("family", patience=5)
+    assert processes.stop("family", patience=5, grace=0.2)
     assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
 
 

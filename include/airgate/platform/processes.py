@@ -76,8 +76,9 @@ class Processes:
                    {"pid": pid, "started": process.create_time(), "stop_signal": int(stop_signal)})
         return process
 
-    def stop(self, name: str, patience: float = 20.0) -> bool:
-        """Ask the process to end, wait `patience` seconds, then kill what is left of its session and its descendants.
+    def stop(self, name: str, patience: float = 20.0, grace: float = 5.0) -> bool:
+        """Ask the process to end and wait `patience` seconds; then ask what is left of its session and its descendants, wait
+        `grace` seconds, and kill.
 
         Gives True when something was running. The record is removed.
         """
@@ -90,7 +91,7 @@ class Processes:
             _reap(process, patience)
             known = {member.pid for member in family}
             family += [member for member in _session(process.pid) if member.pid not in known]
-            _end(family)
+            _end(family, grace)
         (self.folder / f"{name}.json").unlink(missing_ok=True)
         return process is not None
 
@@ -149,13 +150,13 @@ def _reap(process: psutil.Process, patience: float) -> None:
         time.sleep(0.05)
 
 
-def _end(family: list[psutil.Process]) -> None:
+def _end(family: list[psutil.Process], grace: float) -> None:
     """SIGTERM, a moment, SIGKILL: for what outlived its parent."""
     alive = [member for member in family if member.is_running()]
     for member in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             member.terminate()
-    _, stubborn = psutil.wait_procs(alive, timeout=5)
+    _, stubborn = psutil.wait_procs(alive, timeout=grace)
     for member in stubborn:
         with contextlib.suppress(psutil.NoSuchProcess):
             member.kill()
