@@ -151,15 +151,41 @@ def test_the_page_shows_each_model_and_the_newest_events(as_role, store):
     append(store, "gate.verdict", body={"passed": True})
     append(store, "stage.moved", body={"approvers": [{"user": "mia", "role": "owner"}, {"user": "raj", "role": "risk"}]})
     append(store, "promotion.requested", version="4")
-    append(store, "drift.verdict", body={"drifted": True, "share": 0.625})
+    append(store, "drift.verdict", body={"drifted": True, "share": 0.625, "window": {"start": "2026-01-10"}})
     append(store, "manual.change", model=None, version=None, body={"change": "task.changed", "state": "success"},
            task=TaskRef(dag_id="d", run_id="r", task_id="approve", try_number=1))
     answer = as_role("viewer").get("/")
     assert answer.status_code == 200
     text = " ".join(answer.text.split())
     for expected in ("integrity: ok", "5 events", "version 3", "mia (owner), raj (risk)", "version 4 awaits approval", "passed",
-                     "62% of columns", "d / approve, try 1; task.changed -&gt; success", "broken: ", "colour"):
+                     "62% of columns", "rows of 2026-01-10, against version 3",
+                     "d / approve; task.changed -&gt; success", "broken: ", "colour"):
         assert expected in text, expected
+
+
+def test_decisions_come_first_and_every_event_is_a_link_away(as_role, store):
+    task = TaskRef(dag_id="d", run_id="r", task_id="train", try_number=2)
+    append(store, "task.succeeded", task=task)
+    append(store, "task.failed", task=task, body={"error": "out of memory"})
+    client = as_role("viewer")
+    assert "task.succeeded" not in client.get("/").text
+    assert "d / train, try 2; error: out of memory" in client.get("/").text
+    assert "task.succeeded" in client.get("/", params={"events": "all", "model": "tumour"}).text
+    assert client.get("/", params={"events": "some"}).status_code == 422
+
+
+def test_older_events_are_a_link_away(as_role, store):
+    for number in range(51):
+        append(store, "drift.verdict", body={"drifted": False, "share": 0, "window": {"start": f"day {number}"}})
+    client = as_role("viewer")
+    text = client.get("/", params={"model": "tumour"}).text
+    assert "day 1:" in text
+    assert "day 0:" not in text
+    assert "?model=tumour&amp;before=1" in text
+    older = client.get("/", params={"model": "tumour", "before": 1}).text
+    assert "day 0:" in older
+    assert "day 1:" not in older
+    assert ">older<" not in older
 
 
 def test_a_decided_request_no_longer_waits(as_role, store):

@@ -65,7 +65,7 @@ def test_the_request_shows_the_gates_and_names_who_asked(house: House, spec: Mod
     event_id = judged(house, spec, actor="ana")
     text = tasks(spec)[0].execute(context("promotion", "request", user="eve", payloads=[{"event_id": event_id}]))
     assert text["subject"] == "put diagnosis_classifier version 1 into production?"
-    assert "| metric.roc_auc | passed | 0.98 |" in text["body"]
+    assert "- **metric.roc_auc** passed: 0.98" in text["body"]
     assert requested(house).requesters == ["user:ana", "user:eve"]
     assert requested(house).digest() in text["body"]
 

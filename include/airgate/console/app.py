@@ -5,7 +5,7 @@ only, since Airflow's security module costs a second.
 """
 
 import secrets
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
@@ -87,14 +87,16 @@ def drift_verdict(verdict: DriftVerdict, user: GetUserDep, session: SessionDep) 
 
 
 @app.get("/", response_class=HTMLResponse)
-def governance(model: str | None = None) -> HTMLResponse:
-    """The page "Governance"."""
+def governance(model: str | None = None, events: Literal["decisions", "all"] = "decisions",
+               before: int | None = None) -> HTMLResponse:
+    """The page "Governance": the models, and the newest events before the seq `before`."""
     nonce = secrets.token_urlsafe(16)
     policy = (f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; frame-ancestors 'self'; "
               "base-uri 'none'; form-action 'none'")
     headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
     try:
-        content, code = page.render(overview.overview(store(), model), nonce), status.HTTP_200_OK
+        found = overview.overview(store(), model, everything=events == "all", before=before)
+        content, code = page.render(found, nonce), status.HTTP_200_OK
     except AirgateError as error:
         content, code = page.render_error(str(error), nonce), status.HTTP_503_SERVICE_UNAVAILABLE
     return HTMLResponse(content, code, headers)

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from airgate.audit.entry import StoredEvent
-from airgate.audit.event import AuditEvent, Kind, canonical, time_text
+from airgate.audit.event import KINDS, AuditEvent, Kind, canonical, time_text
 from airgate.audit.integrity import IntegrityReport
 from airgate.audit.store import AuditStore
 from airgate.authoring import catalog
 from airgate.errors import AirgateError
 
 SHOWN_EVENTS = 50
+# What an auditor asks about first: all but the beginning and the ordinary end of tasks.
+ROUTINE: tuple[Kind, ...] = ("task.started", "task.succeeded", "task.skipped", "stage.moving")
+DECISIONS: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind not in ROUTINE)
 _RECENT = 500
 CHECKED_FOR = 60.0  # seconds that an integrity verdict is shown before the log is hashed again
 
@@ -39,25 +42,39 @@ class ModelState:
 
 @dataclass(frozen=True)
 class Overview:
-    """All that the page shows. `broken` maps a model's folder to what is wrong with it."""
+    """All that the page shows. `broken` maps a model's folder to what is wrong with it.
+
+    `events` are decisions alone unless `everything`; `older` is the seq before which there may be more, None if not.
+    """
 
     model: str | None
+    everything: bool
     models: list[ModelState]
     broken: dict[str, str]
     events: list[StoredEvent]
+    older: int | None
     integrity: IntegrityReport
     checked_seconds_ago: int
 
 
-def overview(store: AuditStore, model: str | None = None) -> Overview:
+def overview(store: AuditStore, model: str | None = None, *, everything: bool = False, before: int | None = None) -> Overview:
     """Read everything, for one model or all. Raises AuditError or ConfigError when the log cannot be read."""
     names, broken = _names(model)
     newest = {kind: _newest(store, kind, names) for kind in _KINDS}
     states = [ModelState(name, newest["stage.moved"].get(name), newest["gate.verdict"].get(name),
                          newest["drift.verdict"].get(name), _waiting(newest, name)) for name in names]
-    events = store.events(model=model, limit=SHOWN_EVENTS, newest_first=True)
+    events = _events(store, model, everything, before)
+    older = events[-1].seq if len(events) == SHOWN_EVENTS else None
     report, age = integrity(store)
-    return Overview(model, states, broken, events, report, age)
+    return Overview(model, everything, states, broken, events, older, report, age)
+
+
+def _events(store: AuditStore, model: str | None, everything: bool, before: int | None) -> list[StoredEvent]:
+    """The newest events, newest first; the index by kind answers for each kind of decision."""
+    kinds: tuple[Kind | None, ...] = (None,) if everything else DECISIONS
+    found = [stored for kind in kinds
+             for stored in store.events(model=model, kind=kind, before=before, limit=SHOWN_EVENTS, newest_first=True)]
+    return sorted(found, key=lambda stored: stored.seq, reverse=True)[:SHOWN_EVENTS]
 
 
 def as_json(stored: StoredEvent) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The page "Governance" as HTML. Every value is escaped by the template engine; the page loads nothing from elsewhere."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -32,8 +33,8 @@ def _template() -> Any:
 
 
 def moment(when: datetime) -> str:
-    """A moment as people read it: '2026-01-08 14:03 UTC'."""
-    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    """A moment as people read it: '2026-01-08 14:03:59'. UTC."""
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def percent(share: Any) -> str:
@@ -42,18 +43,63 @@ def percent(share: Any) -> str:
 
 
 def about(event: AuditEvent) -> str:
-    """What an event is about, in one line of at most 200 characters."""
+    """What an event is about, in one line of at most 200 characters: for a decision, what was decided."""
     body = event.body
     parts = [event.model + (f" v{event.version}" if event.version else "")] if event.model else []
-    if event.task is not None:
+    tell = _TELLERS.get(event.kind)
+    if tell is not None:
+        parts.append(tell(body))
+    elif event.task is not None:
         mapped = f"[{event.task.map_index}]" if event.task.map_index >= 0 else ""
-        parts.append(f"{event.task.dag_id} / {event.task.task_id}{mapped}, try {event.task.try_number}")
+        again = f", try {event.task.try_number}" if event.task.try_number > 1 else ""
+        parts = [f"{event.task.dag_id} / {event.task.task_id}{mapped}{again}"]
     elif body.get("dag_id"):
         parts.append(" / ".join(str(body[key]) for key in ("dag_id", "run_id") if body.get(key)))
     if event.kind == "manual.change":
         parts.append(" -> ".join(str(body[key]) for key in ("change", "state") if body.get(key)))
+        parts += [] if body.get("change") != "other" else [f"{body.get('method')} {body.get('path')}"]
     for key in ("reason", "reasons", "error", "message"):
-        if body.get(key):
-            parts.append(f"{key}: {body[key]}")
-    text = "; ".join(parts).replace("\n", " ")
+        value = body.get(key)
+        if value:
+            parts.append(f"{key}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
+    text = "; ".join(part for part in parts if part).replace("\n", " ")
     return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _gates(body: dict[str, Any]) -> str:
+    gates = [gate for gate in body.get("gates") or [] if isinstance(gate, dict)]
+    failed = [str(gate.get("name")) for gate in gates if not gate.get("passed")]
+    if body.get("passed"):
+        return f"passed all {len(gates)} gates"
+    return f"failed {len(failed)} of {len(gates)} gates: {', '.join(failed)}"
+
+
+def _request(body: dict[str, Any]) -> str:
+    return f"into {body.get('to_stage')}, in place of {_version(body.get('expected_current'))}"
+
+
+def _move(body: dict[str, Any]) -> str:
+    return f"{body.get('stage')}: {_version(body.get('from_version'))} -> {_version(body.get('to_version'))}"
+
+
+def _version(version: Any) -> str:
+    return f"version {version}" if version else "nothing"
+
+
+def _drift(body: dict[str, Any]) -> str:
+    found = "drift" if body.get("drifted") else "no drift"
+    day = (body.get("window") or {}).get("start")
+    return f"{day}: {found}, {percent(body.get('share'))} of columns differ"
+
+
+# What the body of a kind of decision says in a few words; `about` tells of the other kinds which task they are about.
+_TELLERS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "gate.verdict": _gates,
+    "promotion.requested": _request,
+    "promotion.approved": lambda body: f"as {body.get('role')}",
+    "promotion.refused": lambda body: "stays out of production",
+    "stage.moving": _move,
+    "stage.moved": _move,
+    "drift.verdict": _drift,
+    "retraining.decided": lambda body: "retrain" if body.get("retrain") else "do not retrain",
+}

@@ -62,7 +62,8 @@ class RequestPromotion(BaseOperator):
         recorded = recording.record(context, "promotion.requested", request.model, request.version,
                                     request.model_dump(mode="json"), once=())
         request = PromotionRequest.model_validate(recorded.body)
-        return {"subject": subject_of(request), "body": body_of(request, verdict), "digest": request.digest()}
+        body = body_of(request, verdict, answer_by=request.expires_at - GRACE)
+        return {"subject": subject_of(request), "body": body, "digest": request.digest()}
 
 
 class ApplyPromotion(BaseOperator):

@@ -1,7 +1,15 @@
-"""A promotion request as approvers read it in the Airflow UI: Markdown, evidence beside the decision."""
+"""A promotion request as approvers read it in the Airflow UI: Markdown, evidence beside the decision.
 
-from airgate.contracts.payloads import Verdict
+The gates are a list, not a table: Airflow shows the request in a narrow panel, where a table's last column is cut off.
+"""
+
+import re
+from datetime import datetime, timedelta
+
+from airgate.contracts.payloads import GateResult, Verdict
 from airgate.contracts.promotion import PromotionRequest
+
+_MARKDOWN = re.compile(r"([\\`*\[\]<>|#])")
 
 
 def subject_of(request: PromotionRequest) -> str:
@@ -9,26 +17,44 @@ def subject_of(request: PromotionRequest) -> str:
     return f"put {request.model} version {request.version} into {request.to_stage}?"
 
 
-def body_of(request: PromotionRequest, verdict: Verdict) -> str:
-    """The request, the gates with their numbers, and the digest that an answer is given for."""
+def body_of(request: PromotionRequest, verdict: Verdict, answer_by: datetime) -> str:
+    """The request, the gates with their numbers, and the digest that an answer is given for.
+
+    `answer_by` is when an answer that is missing becomes a refusal.
+    """
     candidate = verdict.candidate
-    rows = [f"| {gate.name} | {'passed' if gate.passed else '**failed**'} | {_cell(gate.evidence)} |" for gate in verdict.gates]
+    passed = sum(gate.passed for gate in verdict.gates)
     return "\n".join([
         f"**{request.model} version {request.version}** would replace "
         f"{'version ' + request.expected_current if request.expected_current else 'nothing: it is the first'} "
         f"in {request.to_stage}.",
         "",
-        f"Trained by {', '.join(request.requesters)} on {candidate.window.start} to {candidate.window.end} "
-        f"(data commit `{candidate.data_revision[:12]}`), code `{request.code_version}`.",
+        f"**{passed} of {len(verdict.gates)} gates passed**",
         "",
-        "| gate | result | evidence |", "|---|---|---|", *rows,
+        *(_line(gate) for gate in verdict.gates),
         "",
-        f"Answer before {request.expires_at:%Y-%m-%d %H:%M} UTC. You approve exactly this request:",
+        f"Trained on the days up to {candidate.window.end - timedelta(days=1)}: data commit `{candidate.data_revision[:12]}`, "
+        f"code `{request.code_version[:12]}`, MLflow run `{candidate.mlflow_run_id[:12]}`.",
+        "",
+        f"Asked for by {', '.join(map(_who, request.requesters))}; whoever asked cannot approve.",
+        "",
+        f"No answer by {answer_by:%Y-%m-%d %H:%M} UTC is a refusal. You approve exactly this request:",
         "",
         f"`{request.digest()}`",
     ])
 
 
-def _cell(text: str) -> str:
-    """A text that stays inside its table cell."""
-    return text.replace("|", "\\|").replace("\n", " ")
+def _line(gate: GateResult) -> str:
+    result = "passed" if gate.passed else "**FAILED**"
+    return f"- **{_plain(gate.name)}** {result}: {_plain(gate.evidence)}"
+
+
+def _who(requester: str) -> str:
+    """'user:mia' as 'mia', 'asset:x.validated' as 'the asset x.validated'."""
+    kind, _, name = requester.partition(":")
+    return _plain(name if kind == "user" else f"the {kind} {name}")
+
+
+def _plain(text: str) -> str:
+    """A text that Markdown shows as it is, on one line."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))

@@ -1,0 +1,41 @@
+"""What an event is about, in the words of the page."""
+
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+
+from airgate.audit.event import KINDS, Actor, AuditEvent
+from airgate.console import page
+
+
+def about(kind, body):
+    return page.about(AuditEvent(event_id=uuid4(), kind=kind, occurred_at=datetime.now(UTC), model="tumour", version="2",
+                                 actor=Actor(kind="user", name="ana"), source="operator", body=body))
+
+
+@pytest.mark.parametrize(("kind", "body", "text"), [
+    ("gate.verdict", {"passed": True, "gates": [{"name": "a", "passed": True}]}, "passed all 1 gates"),
+    ("gate.verdict", {"passed": False, "gates": [{"name": "a", "passed": True}, {"name": "metric.recall", "passed": False}]},
+     "failed 1 of 2 gates: metric.recall"),
+    ("promotion.requested", {"to_stage": "production", "expected_current": None}, "into production, in place of nothing"),
+    ("promotion.approved", {"role": "risk_officer", "reason": "read it"}, "as risk_officer; reason: read it"),
+    ("promotion.refused", {"reasons": ["too late", "no second person"]},
+     "stays out of production; reasons: too late, no second person"),
+    ("stage.moved", {"stage": "production", "from_version": "1", "to_version": "2"}, "production: version 1 -> version 2"),
+    ("drift.verdict", {"drifted": True, "share": 0.8, "window": {"start": "2026-01-10"}},
+     "2026-01-10: drift, 80% of columns differ"),
+    ("retraining.decided", {"retrain": False, "reason": "too soon"}, "do not retrain; reason: too soon"),
+    ("manual.change", {"change": "other", "method": "POST", "path": "/api/v2/pools"}, "other; POST /api/v2/pools"),
+])
+def test_a_decision_says_what_was_decided(kind, body, text):
+    assert about(kind, body) == f"tumour v2; {text}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_body_that_lacks_everything_is_still_told(kind):
+    assert about(kind, {}).startswith("tumour v2")
+
+
+def test_a_long_text_is_cut():
+    assert len(about("task.failed", {"error": "x" * 900})) == 200

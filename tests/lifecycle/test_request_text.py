@@ -1,0 +1,53 @@
+"""What approvers read: enough to decide, and the digest that their answer is given for."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from airgate.contracts.payloads import Candidate, GateResult, Verdict
+from airgate.contracts.promotion import PromotionRequest
+from airgate.contracts.step import Window
+from airgate.lifecycle.request_text import body_of, subject_of
+
+DIGEST = "sha256:" + "a" * 64
+NOW = datetime(2026, 1, 12, 9, 30, tzinfo=UTC)
+
+
+@pytest.fixture
+def request_():
+    return PromotionRequest(
+        model="tumour", version="2", model_digest=DIGEST, gates_hash=DIGEST, evaluation_digest=DIGEST, verdict_event="e",
+        expected_current="1", requesters=["asset:tumour.validated", "user:mia"], requested_at=NOW,
+        expires_at=NOW + timedelta(days=4), code_version="0123456789abcdef", nonce="n")
+
+
+def verdict(*gates):
+    candidate = Candidate(
+        model="tumour", version="2", digest=DIGEST, gates_hash=DIGEST, data_revision="fedcba9876543210", data_hash="h",
+        window=Window(start=date(2026, 1, 11), end=date(2026, 1, 12)), mlflow_run_id="m" * 32, training_run="r")
+    return Verdict(candidate=candidate, passed=all(gate.passed for gate in gates), gates=list(gates), evaluation_digest=DIGEST)
+
+
+def test_the_text_says_what_who_when_and_why(request_):
+    gate = GateResult(name="metric.roc_auc", passed=True, evidence="roc_auc 0.98; at least 0.9")
+    text = body_of(request_, verdict(gate), NOW + timedelta(days=3))
+    assert subject_of(request_) == "put tumour version 2 into production?"
+    for expected in (
+        "**tumour version 2** would replace version 1 in production.", "**1 of 1 gates passed**",
+        "- **metric.roc_auc** passed: roc_auc 0.98; at least 0.9",
+        "Trained on the days up to 2026-01-11: data commit `fedcba987654`, code `0123456789ab`, MLflow run `mmmmmmmmmmmm`.",
+        "Asked for by the asset tumour.validated, mia; whoever asked cannot approve.",
+        "No answer by 2026-01-15 09:30 UTC is a refusal.", f"`{request_.digest()}`",
+    ):
+        assert expected in text, expected
+
+
+def test_the_first_version_replaces_nothing(request_):
+    first = request_.model_copy(update={"expected_current": None})
+    assert "would replace nothing: it is the first in production" in body_of(first, verdict(), NOW)
+
+
+def test_evidence_cannot_pass_for_something_else(request_):
+    gate = GateResult(name="x", passed=False, evidence="[ok](http://elsewhere)\n# **passed** <b>")
+    text = body_of(request_, verdict(gate), NOW)
+    assert "- **x** **FAILED**: \\[ok\\](http://elsewhere) \\# \\*\\*passed\\*\\* \\<b\\>" in text
