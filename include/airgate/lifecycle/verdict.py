@@ -2,36 +2,23 @@
 
 from typing import Any
 
-from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.payloads import Candidate, GateResult, Verdict
 from airgate.contracts.runs import dag_id
-from airgate.errors import GateError
 from airgate.governance import gates
 from airgate.lifecycle import recording
 from airgate.lifecycle.candidate import candidate_of
+from airgate.lifecycle.evidence import EvidenceOperator
 
 
-class VerdictOperator(BaseOperator):
-    """Judges the candidate and emits `validated` on a pass; fails the run, naming every gate, otherwise.
-
-    The evidence is read from the log and the artifact store by digest, not from XCom, which a user may overwrite.
-    """
-
-    def __init__(self, *, spec: ModelSpec, evidence: BaseOperator, **options: Any) -> None:
-        super().__init__(**options)
-        self.spec = spec
-        self.evidence_task = evidence.task_id
-        self.set_upstream(evidence)
+class VerdictOperator(EvidenceOperator):
+    """Judges the candidate and emits `validated` on a pass; fails the run, naming every gate, otherwise."""
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Record the verdict and give it. Raises AirflowFailException with one line a gate when one did not pass."""
-        event = recording.newest_success(self.dag_id, self.evidence_task, run_id=context["dag_run"].run_id)
-        if event is None:
-            raise GateError(f"the audit log has no evidence from task '{self.evidence_task}' of this run. "
-                            "A task marked success by hand leaves none: clear it and let it run.")
+        event = self.evidence_event(context)
         evidence = recording.output_of(event)
         candidate = candidate_of(self.spec, recording.payloads(context))
         results = gates.judge(candidate, evidence, self.spec.gates, data_check=data_check_of(candidate),
