@@ -4,7 +4,6 @@ from typing import Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.payloads import Candidate, GateResult, Verdict
 from airgate.contracts.runs import dag_id
 from airgate.governance import gates
