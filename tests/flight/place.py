@@ -141,9 +141,10 @@ class Place:
         self.people[user].patch(f"{task_path(run.dag_id, run.run_id, task)}/xcomEntries/return_value", {"value": value})
 
     def clear(self, user: str, run: Run, task: str) -> None:
-        """Let one task of a finished run run again."""
+        """Let a task of a finished run, and all that follow from it, run again."""
         self.people[user].post(f"dags/{run.dag_id}/clearTaskInstances", {
-            "dry_run": False, "dag_run_id": run.run_id, "task_ids": [task], "only_failed": False})
+            "dry_run": False, "dag_run_id": run.run_id, "task_ids": [task], "only_failed": False,
+            "include_downstream": True})
 
     def events(self, run: Run, kind: Any = None, task: str | None = None) -> list[AuditEvent]:
         """The run's events, oldest first."""
@@ -191,7 +192,8 @@ def free_ports(count: int) -> list[int]:
 def asked(place: Place, promotion: Run) -> dict[str, Question]:
     """The promotion's questions by task, once both are asked."""
     def both() -> dict[str, Question] | None:
-        found = {question.task_id: question for question in client.questions(place.admin, promotion)}
+        waiting = client.questions(place.admin, promotion.dag_id)
+        found = {question.task_id: question for question in waiting if question.run == promotion}
         return found if len(found) == 2 else None
 
     return dict(wait_until(both, "both approvals are asked for"))

@@ -12,8 +12,8 @@ from airgate.steps.model import Model
 
 
 def features(data: pd.DataFrame) -> pd.DataFrame:
-    """The measurements as they are."""
-    return data
+    """Add how much larger the worst nuclei are."""
+    return data.assign(radius_spread=data["worst_radius"] / data["mean_radius"])
 
 
 def train(data: pd.DataFrame, ctx: StepContext) -> Model:

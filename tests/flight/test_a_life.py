@@ -46,7 +46,7 @@ def test_predictions_say_whose_they_are_of_which_version_and_when(place: Place, 
     [file] = story.predictions[number]["files"]
     table = pq.read_table(local_path(file)).to_pydict()
     rows = pq.read_table(place.home / "data" / "breast_cancer" / f"date={day}").to_pydict()
-    assert sorted(table["sample_id"]) == sorted(rows["sample_id"])
+    assert sorted(table["id"]) == sorted(rows["sample_id"])
     assert set(table["model_version"]) == {version}
     assert {str(one) for one in table["day"]} == {day}
     assert all(0 <= score <= 1 for score in table["score"])

@@ -14,7 +14,7 @@ def test_a_killed_step_is_on_record_and_tried_again(place: Place, trained: Run) 
         ("task.started", 1, "operator"), ("task.retrying", 1, "operator"),
         ("task.started", 2, "operator"), ("task.succeeded", 2, "operator")]
     body = events[1].body
-    assert (body["error"], body["ended"], body["retryable"]) == ("Killed", "signal 9", True)
+    assert (body["error"], body["ended"], body["retryable"]) == ("Killed", "killed by SIGKILL", True)
     assert "killed by signal 9 (out of memory, or killed by hand)" in str(body["message"])
     assert (place.task(trained, "train")["state"], place.task(trained, "train")["try_number"]) == ("success", 2)
 

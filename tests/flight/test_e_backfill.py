@@ -35,8 +35,8 @@ def folder(place: Place, day: str) -> Path:
 
 def scores(path: Path) -> dict[str, tuple[float, int]]:
     table: dict[str, list[Any]] = pq.read_table(path).to_pydict()
-    rows = {key: value for key, *value in zip(table["sample_id"], table["score"], table["predicted"], strict=True)}
-    assert len(rows) == len(table["sample_id"]), "a sample is there once"
+    rows = {key: value for key, *value in zip(table["id"], table["score"], table["predicted"], strict=True)}
+    assert len(rows) == len(table["id"]), "a sample is there once"
     return {key: (score, predicted) for key, (score, predicted) in rows.items()}
 
 
