@@ -9,9 +9,13 @@ from airgate.audit.event import KINDS, Actor, AuditEvent
 from airgate.console import page
 
 
+def event(kind, body):
+    return AuditEvent(event_id=uuid4(), kind=kind, occurred_at=datetime.now(UTC), model="tumour", version="2",
+                      actor=Actor(kind="user", name="ana"), source="operator", body=body)
+
+
 def about(kind, body):
-    return page.about(AuditEvent(event_id=uuid4(), kind=kind, occurred_at=datetime.now(UTC), model="tumour", version="2",
-                                 actor=Actor(kind="user", name="ana"), source="operator", body=body))
+    return page.about(event(kind, body))
 
 
 @pytest.mark.parametrize(("kind", "body", "text"), [
@@ -39,3 +43,12 @@ def test_a_body_that_lacks_everything_is_still_told(kind):
 
 def test_a_long_text_is_cut():
     assert len(about("task.failed", {"error": "x" * 900})) == 200
+
+
+@pytest.mark.parametrize(("kind", "body", "tone"), [
+    ("gate.verdict", {"passed": True}, "good"), ("gate.verdict", {}, "bad"), ("drift.verdict", {"drifted": True}, "bad"),
+    ("drift.verdict", {"drifted": False}, "good"), ("audit.alarm", {}, "bad"), ("manual.change", {}, "wait"),
+    ("task.started", {}, ""),
+])
+def test_what_needs_a_look_has_a_colour(kind, body, tone):
+    assert page.tone(event(kind, body)) == tone

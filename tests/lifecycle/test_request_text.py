@@ -36,7 +36,7 @@ def test_the_text_says_what_who_when_and_why(request_):
         "**tumour version 2** would replace version 1 in production.", "**1 of 1 gates passed**",
         "- **metric.roc_auc** passed: roc_auc 0.98; at least 0.9",
         "Trained on the days up to 2026-01-11: data commit `fedcba987654`, code `0123456789ab`, MLflow run `mmmmmmmmmmmm`.",
-        "Asked for by the asset tumour.validated, mia; whoever asked cannot approve.",
+        "Asked for by mia and the asset tumour.validated; whoever asked cannot approve.",
         "No answer by 2026-01-15 09:30 UTC is a refusal.", f"`{request_.digest()}`",
     ):
         assert expected in text, expected

@@ -28,7 +28,7 @@ def render_error(error: str, nonce: str) -> str:
 def _template() -> Any:
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(moment=moment, about=about, percent=percent)
+    environment.filters.update(moment=moment, about=about, percent=percent, tone=tone)
     return environment.get_template(TEMPLATE)
 
 
@@ -40,6 +40,22 @@ def moment(when: datetime) -> str:
 def percent(share: Any) -> str:
     """A share of 1 in percent; a dash for what is no number."""
     return f"{share:.0%}" if isinstance(share, int | float) else "-"
+
+
+def tone(event: AuditEvent) -> str:
+    """The colour of an event's kind: 'good', 'bad', 'wait' for what somebody should look at, '' for the rest."""
+    if event.kind == "gate.verdict":
+        return "good" if event.body.get("passed") else "bad"
+    if event.kind == "drift.verdict":
+        return "bad" if event.body.get("drifted") else "good"
+    return next((colour for colour, kinds in _TONES.items() if event.kind in kinds), "")
+
+
+_TONES = {
+    "good": ("promotion.approved", "stage.moved"),
+    "bad": ("audit.alarm", "task.failed", "task.upstream_failed", "promotion.refused"),
+    "wait": ("manual.change", "task.retrying", "promotion.requested"),
+}
 
 
 def about(event: AuditEvent) -> str:

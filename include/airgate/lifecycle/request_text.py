@@ -23,6 +23,7 @@ def body_of(request: PromotionRequest, verdict: Verdict, answer_by: datetime) ->
     `answer_by` is when an answer that is missing becomes a refusal.
     """
     candidate = verdict.candidate
+    people_first = sorted(request.requesters, key=lambda requester: not requester.startswith("user:"))
     passed = sum(gate.passed for gate in verdict.gates)
     return "\n".join([
         f"**{request.model} version {request.version}** would replace "
@@ -36,7 +37,7 @@ def body_of(request: PromotionRequest, verdict: Verdict, answer_by: datetime) ->
         f"Trained on the days up to {candidate.window.end - timedelta(days=1)}: data commit `{candidate.data_revision[:12]}`, "
         f"code `{request.code_version[:12]}`, MLflow run `{candidate.mlflow_run_id[:12]}`.",
         "",
-        f"Asked for by {', '.join(map(_who, request.requesters))}; whoever asked cannot approve.",
+        f"Asked for by {' and '.join(map(_who, people_first))}; whoever asked cannot approve.",
         "",
         f"No answer by {answer_by:%Y-%m-%d %H:%M} UTC is a refusal. You approve exactly this request:",
         "",
