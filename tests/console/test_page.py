@@ -25,7 +25,7 @@ def about(kind, body):
     ("promotion.requested", {"to_stage": "production", "expected_current": None}, "into production, in place of nothing"),
     ("promotion.approved", {"role": "risk_officer", "reason": "read it"}, "as risk_officer; reason: read it"),
     ("promotion.refused", {"reasons": ["too late", "no second person"]},
-     "stays out of production; reasons: too late, no second person"),
+     "stays out of production; reasons: too late; no second person"),
     ("stage.moved", {"stage": "production", "from_version": "1", "to_version": "2"}, "production: version 1 -> version 2"),
     ("drift.verdict", {"drifted": True, "share": 0.8, "window": {"start": "2026-01-10"}},
      "2026-01-10: drift, 80% of columns differ"),
@@ -42,7 +42,7 @@ def test_a_body_that_lacks_everything_is_still_told(kind):
 
 
 def test_a_long_text_is_cut():
-    assert len(about("task.failed", {"error": "x" * 900})) == 200
+    assert len(about("task.failed", {"error": "x" * 900})) == 500
 
 
 @pytest.mark.parametrize(("kind", "body", "tone"), [

@@ -59,7 +59,7 @@ _TONES = {
 
 
 def about(event: AuditEvent) -> str:
-    """What an event is about, in one line of at most 200 characters: for a decision, what was decided."""
+    """What an event is about, in one line of at most 500 characters: for a decision, what was decided."""
     body = event.body
     parts = [event.model + (f" v{event.version}" if event.version else "")] if event.model else []
     tell = _TELLERS.get(event.kind)
@@ -77,9 +77,9 @@ def about(event: AuditEvent) -> str:
     for key in ("reason", "reasons", "error", "message"):
         value = body.get(key)
         if value:
-            parts.append(f"{key}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
+            parts.append(f"{key}: {'; '.join(map(str, value)) if isinstance(value, list) else value}")
     text = "; ".join(part for part in parts if part).replace("\n", " ")
-    return text if len(text) <= 200 else text[:197] + "..."
+    return text if len(text) <= 500 else text[:497] + "..."
 
 
 def _gates(body: dict[str, Any]) -> str:
