@@ -24,7 +24,7 @@ def ask(spec: ModelSpec, role: str) -> HITLOperator:
         body=shown % "body",
         options=[APPROVE, REFUSE],
         params={"reason": Param("", type="string", title="Reason",
-                                description="What you looked at and why you decide so. A refusal needs one.")},
+                                description="What you looked at and why you decide so, for either answer.")},
         assigned_users=[{"id": person, "name": person} for person in spec.promotion.approvers[role]],
         response_timeout=timedelta(hours=spec.promotion.answer_within_hours),
         retries=0,
