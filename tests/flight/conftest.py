@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +29,7 @@ forbidden()
 '''
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     # Not pytest's own folder: the path of a unix socket has 108 characters at most.
     base = Path(tempfile.mkdtemp(prefix="airgate-flight-", dir="/tmp"))
@@ -44,7 +43,8 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     finally:
         installation.down()
         if request.session.testsfailed:
-            sys.stderr.write(f"\nthe flights' installation stays in {base}: logs in home/logs and home/airflow/logs\n")
+            say = request.config.pluginmanager.getplugin("terminalreporter").write_line  # past the capture of output
+            say(f"\nthe flights' installation stays in {base}: logs in home/logs and home/airflow/logs")
         else:
             shutil.rmtree(base)
 
@@ -65,7 +65,7 @@ def add_models(installation: Place) -> None:
     shutil.copy(HERE / "second_opinion.py", installation.models / "third_opinion" / "steps.py")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def story(place: Place) -> Story:
     """The demo's story, flown once: version 2 of diagnosis_classifier is in production afterwards."""
     actors: dict[str, AirflowApi] = {name: place.people[name] for name in ("mia", "ana", "omar")}
@@ -74,7 +74,7 @@ def story(place: Place) -> Story:
     return told
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def trained(place: Place) -> Run:
     """A training run of the second model, asked for by mia, whose `train` step was killed in its first try."""
     place.ready(*(dag_id(SECOND, flow) for flow in FLOWS))
@@ -90,7 +90,7 @@ def trained(place: Place) -> Run:
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def first_promotion(place: Place, trained: Run) -> Run:
     """The promotion that followed from that training; nobody has answered yet."""
     validation = client.set_off(place.admin, trained, dag_id(SECOND, "validation"))

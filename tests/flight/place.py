@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -91,8 +92,10 @@ class Place:
 
     def up(self) -> None:
         """Start it, with the demo's data, and sign everybody in."""
-        self.python("-m", "airgate.steps.demo_data", str(self.home / "data"))
-        code, said = self.airgate("up")
+        with ThreadPoolExecutor(1) as beside:
+            data = beside.submit(self.python, "-m", "airgate.steps.demo_data", str(self.home / "data"))
+            code, said = self.airgate("up")
+            data.result()
         assert code == 0, said
         settings = self.settings()
         self.people = {name: self._sessions.enter_context(AirflowApi(settings["AIRGATE_AIRFLOW_API"], name, self.password(name)))

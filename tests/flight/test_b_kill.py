@@ -23,7 +23,7 @@ def test_what_the_retry_made_was_registered_once(place: Place, trained: Run) -> 
     [registered] = place.events(trained, "task.succeeded", "register")
     assert registered.version == "1"
     [trained_once] = place.events(trained, "task.succeeded", "train")
-    assert registered.body["inputs"]["model"] == trained_once.body["output"]["digest"]  # type: ignore[index, call-overload]
+    assert registered.body["inputs"]["model"] == trained_once.body["output"]["digest"]
 
 
 def test_the_log_lacks_nothing_of_it(place: Place, trained: Run) -> None:

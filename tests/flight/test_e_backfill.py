@@ -8,6 +8,7 @@ import pytest
 from tests.flight.place import Place, wait_until
 
 from airgate.contracts.runs import dag_id
+from airgate.platform import airflow_client as client
 from airgate.platform.airflow_client import Run
 from airgate.platform.story import MODEL, Story
 
@@ -19,10 +20,14 @@ DAYS = ("2026-01-06", "2026-01-07")
 @pytest.fixture(scope="module")
 def backfilled(place: Place, story: Story) -> dict[str, Run]:
     """A finished run by day."""
-    made = place.admin.post("backfills", {"dag_id": DAG, "from_date": f"{DAYS[0]}T00:00:00Z", "to_date": f"{DAYS[-1]}T00:00:00Z",
-                                          "max_active_runs": 2})
-    wait_until(lambda: place.admin.get(f"backfills/{made['id']}")["completed_at"], "the backfill ends")
-    runs = place.admin.get(f"dags/{DAG}/dagRuns", run_type="backfill")["dag_runs"]
+    place.admin.post("backfills", {"dag_id": DAG, "from_date": f"{DAYS[0]}T00:00:00Z", "to_date": f"{DAYS[-1]}T00:00:00Z",
+                                   "max_active_runs": 2})
+
+    def ended() -> list[dict[str, Any]] | None:
+        made: list[dict[str, Any]] = place.admin.get(f"dags/{DAG}/dagRuns", run_type="backfill")["dag_runs"]
+        return made if made and all(run["state"] in client.ENDED for run in made) else None
+
+    runs = wait_until(ended, "the backfill's runs end")
     assert {run["state"] for run in runs} == {"success"}
     found = {run["data_interval_start"][:10]: Run(DAG, run["dag_run_id"]) for run in runs}
     assert len(found) == len(runs)
@@ -45,7 +50,7 @@ def test_each_day_was_scored_once_from_its_own_rows(place: Place, backfilled: di
     for day, run in backfilled.items():
         [event] = place.events(run, "task.succeeded", "predict")
         assert event.body["window"] is not None
-        assert (event.body["window"]["start"], event.version) == (day, "2")  # type: ignore[index, call-overload]
+        assert (event.body["window"]["start"], event.version) == (day, "2")
         assert (event.actor.kind, event.actor.name) == ("backfill", "admin")
         [file] = folder(place, day).iterdir()
         rows = pq.read_table(place.home / "data" / "breast_cancer" / f"date={day}").to_pydict()

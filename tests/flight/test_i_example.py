@@ -25,7 +25,7 @@ def test_a_deferred_sensor_wakes_when_an_outside_verdict_is_posted(place: Place,
     assert place.xcom(run, "drift")["event_id"] == answer.json()["event_id"]
     assert place.xcom(run, "drift")["source"] == "evening monitor"
     [scored] = place.events(run, "task.succeeded", "predict")
-    assert place.xcom(run, "tell") == f"{scored.body['facts']['rows']} rows scored by version 2"  # type: ignore[index, call-overload]
+    assert place.xcom(run, "tell") == f"{scored.body['facts']['rows']} rows scored by version 2"
     recorded = place.audit.get(answer.json()["event_id"])
     assert recorded is not None
     assert (recorded.event.actor.name, recorded.event.source) == ("mia", "api")

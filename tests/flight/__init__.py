@@ -1,0 +1,1 @@
+"""A package only so that its fixtures end with it: the next folder's tests start an Airflow of their own."""
