@@ -19,9 +19,13 @@ from tests.runtime.execution_api import TaskServer
 from airgate.authoring.catalog import sound_models
 from airgate.contracts.model_spec import Resources
 from airgate.contracts.step import StepResult
-from airgate.runtime import StepPlan, make_operator, record
+from airgate.runtime import StepPlan, make_operator, pod_spec, record
 
-pytestmark = pytest.mark.kubernetes
+pytestmark = [
+    pytest.mark.kubernetes,
+    # DVC, by way of pygtrie, while the data repository is made.
+    pytest.mark.filterwarnings("ignore:_NoneStep.value will soon raise:DeprecationWarning"),
+]
 RUNS = [pytest.param(True, id="deferred"), pytest.param(False, id="waiting")]
 SMALL = Resources(cpu=0.5, memory="1Gi")
 LOAD = "airgate.steps.load:load_day"  # reads 2026-01-08, the day of the runs that TaskServer makes up
@@ -50,9 +54,14 @@ def shared(api: Any, image: str) -> Iterator[Path]:
             probe.bind((address, 0))
         except OSError:
             pytest.skip(f"the cluster's node {address} is another machine, so pods cannot see a folder of this one")
+    if os.geteuid() != 0:
+        pytest.skip("only root can give the data repository to the pods' user")
     folder = Path(tempfile.mkdtemp(prefix="airgate-pods-"))
     folder.chmod(0o755)
     demo_data.create(folder / "data")
+    # git opens a repository for its owner only, and that must be the pods' user.
+    for path in (folder / "data", *(folder / "data").rglob("*")):
+        os.chown(path, pod_spec.USER, pod_spec.GROUP, follow_symlinks=False)
     yield folder
     shutil.rmtree(folder)
 
