@@ -104,7 +104,7 @@ def test_what_it_makes_trains_on_the_demo_data(heart: Path, tmp_path: Path) -> N
     steps = importlib.util.module_from_spec(location)
     location.loader.exec_module(steps)
 
-    model = steps.train(rows, StepContext(call, tmp_path))
+    model = steps.train(steps.features(rows), StepContext(call, tmp_path))  # as the training DAG does
 
     held = rows[is_holdout(rows["sample_id"], spec.data.holdout_percent)]
     assert "radius_spread" in model.features

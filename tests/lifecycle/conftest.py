@@ -36,7 +36,7 @@ def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from mlflow.tracking import MlflowClient
 
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    client = MlflowClient(f"sqlite:///{path}")
+    client = MlflowClient(f"sqlite:///{path}", f"sqlite:///{path}")
     client.create_registered_model(MODEL)
     for _ in range(2):
         client.create_model_version(MODEL, source=f"file://{path.parent}/model", tags={"airgate.digest": DIGEST})

@@ -15,7 +15,8 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     from mlflow.tracking import MlflowClient
 
     folder: Path = tmp_path_factory.mktemp("mlflow")
-    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    client = MlflowClient(uri, uri)
     client.create_registered_model("m")
     for number in range(3):
         client.create_model_version("m", source=f"file://{folder}/{number}", tags={DIGEST_TAG: f"digest-{number + 1}"})

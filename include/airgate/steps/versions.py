@@ -24,21 +24,23 @@ def download(tracking_uri: str, model: str, version: str, to: Path) -> Fetched:
 
     Raises ArtifactError when MLflow has no such version, or the version was not registered by Airgate.
     """
-    import mlflow
     from mlflow.exceptions import MlflowException
-    from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    from mlflow.tracking import MlflowClient
 
     if not version.isdecimal():
         raise ArtifactError(f"{model}: version '{version}' is no version number. "
                             "An alias moves; name the version it stands for.")
     to.mkdir(parents=True, exist_ok=True)
-    # Deep inside, MLflow asks the process-wide registry, whatever the repository below is given. A step has its own process.
-    mlflow.set_tracking_uri(tracking_uri)
-    mlflow.set_registry_uri(tracking_uri)
     uri = f"models:/{model}/{version}"
     try:
-        repository = ModelsArtifactRepository(uri, tracking_uri=tracking_uri, registry_uri=tracking_uri)
-        folder = Path(repository.download_artifacts(FOLDER, str(to)))
+        # Resolved here, step by step: given a models:/ address, MLflow would ask the process-wide registry for it.
+        client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+        scheme, _, logged = str(client.get_model_version(model, version).source).partition(":/")
+        if scheme != "models":
+            raise ArtifactError(f"{uri} stands for no logged model, so airgate.steps.register did not write this version.")
+        location = client.get_logged_model(logged).artifact_location
+        folder = Path(get_artifact_repository(location, tracking_uri=tracking_uri).download_artifacts(FOLDER, str(to)))
     except (MlflowException, OSError) as error:
         said = str(error).strip() or type(error).__name__
         raise ArtifactError(f"{uri} cannot be fetched from MLflow: {said.splitlines()[0][:300]}. "
