@@ -1,6 +1,6 @@
 """Finding a model's features function."""
 
-import sys
+import importlib
 
 import pandas as pd
 import pytest
@@ -11,18 +11,16 @@ from airgate.steps.features import features_of
 
 @pytest.fixture
 def make_model(tmp_path, monkeypatch):
-    """Put a models/<name>/steps.py on the import path beside the real ones."""
-    import models
+    """Put a models/<name>/steps.py into a models folder of the test's own."""
+    monkeypatch.setenv("AIRGATE_MODELS", str(tmp_path / "models"))
 
     def make(name, text):
         folder = tmp_path / "models" / name
         folder.mkdir(parents=True)
         (folder / "steps.py").write_text(text)
-        monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path / "models")])
+        importlib.invalidate_caches()
 
-    yield make
-    for name in [name for name in sys.modules if name.startswith("models.made_")]:
-        del sys.modules[name]
+    return make
 
 
 def test_a_models_own_function_is_found(make_model):

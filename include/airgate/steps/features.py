@@ -7,12 +7,14 @@ from typing import cast
 import pandas as pd
 
 from airgate.errors import SpecError
+from airgate.steps.functions import open_models
 
 Features = Callable[[pd.DataFrame], pd.DataFrame]
 
 
 def features_of(model: str) -> Features:
     """The function `features` in include/models/<model>/steps.py. Raises SpecError when there is none."""
+    open_models()
     try:
         module = import_module(f"models.{model}.steps")
     except ModuleNotFoundError as error:

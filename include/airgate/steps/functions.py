@@ -20,7 +20,7 @@ def load_function(reference: str) -> Callable[..., Any]:
     """
     module_name, _, name = reference.partition(":")
     if module_name.partition(".")[0] != "airgate":
-        _open_models()
+        open_models()
         module_name = f"{MODELS}.{module_name}"
     try:
         module = importlib.import_module(module_name)
@@ -42,7 +42,7 @@ def load_function(reference: str) -> Callable[..., Any]:
     return function
 
 
-def _open_models() -> None:
+def open_models() -> None:
     """Make `models` the folder of the settings, which need not be the one beside this package."""
     folder = str(settings.load().models)
     package = sys.modules.get(MODELS)

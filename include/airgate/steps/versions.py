@@ -36,10 +36,9 @@ def download(tracking_uri: str, model: str, version: str, to: Path) -> Fetched:
     try:
         # Resolved here, step by step: given a models:/ address, MLflow would ask the process-wide registry for it.
         client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
-        scheme, _, logged = str(client.get_model_version(model, version).source).partition(":/")
-        if scheme != "models":
-            raise ArtifactError(f"{uri} stands for no logged model, so airgate.steps.register did not write this version.")
-        location = client.get_logged_model(logged).artifact_location
+        location = str(client.get_model_version(model, version).source)
+        if location.startswith("models:/"):
+            location = client.get_logged_model(location.removeprefix("models:/")).artifact_location
         folder = Path(get_artifact_repository(location, tracking_uri=tracking_uri).download_artifacts(FOLDER, str(to)))
     except (MlflowException, OSError) as error:
         said = str(error).strip() or type(error).__name__
