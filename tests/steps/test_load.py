@@ -157,6 +157,14 @@ def test_a_folder_that_is_no_data_repository(tmp_path):
             load.load_day(context(tmp_path, day(3), tmp_path / folder))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_repository_of_another_user_is_a_matter_of_configuration(tmp_path):
+    repository = copy_of_demo(tmp_path)
+    subprocess.run(["chown", "-R", "10001:10001", str(repository)], check=True)
+    with pytest.raises(ConfigError, match="cannot be opened: .*owned.* Give the folder to the user that steps run as"):
+        load.load_day(context(tmp_path, day(3), repository))
+
+
 def test_a_user_without_a_name_can_read(tmp_path, monkeypatch):
     def nobody(uid):
         raise KeyError(uid)

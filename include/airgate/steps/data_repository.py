@@ -158,6 +158,7 @@ def open_snapshot(repository: str, revision: str | None = None) -> Iterator[Snap
     from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo
     from dvc.scm import SCMError
+    from pygit2 import GitError
 
     folder = Path(repository.removeprefix("file://"))
     with tempfile.TemporaryDirectory(prefix="airgate-data-") as scratch:
@@ -170,6 +171,11 @@ def open_snapshot(repository: str, revision: str | None = None) -> Iterator[Snap
             raise ConfigError(
                 f"data repository {redact(repository)} is not a git repository with DVC in it. Run `git init` and "
                 "`dvc init` there, or set AIRGATE_DATA_REPOSITORY to one that is."
+            ) from None
+        except GitError as error:  # above all: the folder belongs to another user
+            raise ConfigError(
+                f"data repository {redact(repository)} cannot be opened: {error}. Give the folder to the user that steps run "
+                "as, or name the repository by a URL that git clones."
             ) from None
         with opened as repo:
             # DVC would name this folder after the user, and a pod's user may have no name.
