@@ -16,22 +16,25 @@ REQUEST = PromotionRequest(model="m", version="2", model_digest=D, gates_hash=D,
                            code_version="c", nonce="n")
 
 
+SUBJECT, BODY = "put m version 2 into production?", f"gates ... `{REQUEST.digest()}`"
+
+
 def answer(role: str, user: str | None, **changes: object) -> Answer:
     return Answer.model_validate({"role": role, "received": True, "user": user, "chosen": ["Approve"], "at": NOW,
-                                  "body": f"... `{REQUEST.digest()}`", **changes})
+                                  "subject": f"{role}: {SUBJECT}", "body": BODY, **changes})
 
 
 ANA, OMAR = answer("ml_engineer", "ana"), answer("risk_officer", "omar")
 
 
 def reasons(*answers: Answer, request: PromotionRequest = REQUEST, now: datetime = NOW) -> list[str]:
-    decision = decide(request, answers, RULES, now)
+    decision = decide(request, answers, RULES, now, subject=SUBJECT, body=BODY)
     assert decision.approved is (not decision.reasons)
     return decision.reasons
 
 
 def test_two_named_people_who_did_not_ask() -> None:
-    decision = decide(REQUEST, [ANA, OMAR], RULES, NOW)
+    decision = decide(REQUEST, [ANA, OMAR], RULES, NOW, subject=SUBJECT, body=BODY)
     assert decision.approved
     assert [(a.role, a.user, a.request_digest) for a in decision.approvals] == [
         ("ml_engineer", "ana", REQUEST.digest()), ("risk_officer", "omar", REQUEST.digest())]
@@ -51,7 +54,9 @@ def test_nobody_answered() -> None:
     (answer("risk_officer", "omar", chosen=[]), "omar refused"),
     (answer("risk_officer", "omar", chosen=["Approve", "Refuse"]), "omar refused"),
     (answer("risk_officer", "eve"), "eve is not named for this role; named: omar"),
-    (answer("risk_officer", "omar", body="another text"), "does not carry the digest of this request"),
+    (answer("risk_officer", "omar", body="another text"), "is not the text of this request"),
+    (answer("risk_officer", "omar", body=f"all fine `{REQUEST.digest()}`"), "is not the text of this request"),
+    (answer("risk_officer", "omar", subject="risk_officer: a mere formality"), "is not the text of this request"),
     (answer("risk_officer", "omar", at=NOW + timedelta(hours=73)), "answered after the request had expired"),
 ])
 def test_an_answer_that_does_not_count(changed: Answer, expected: str) -> None:
@@ -66,7 +71,7 @@ def test_the_requester_cannot_approve_however_the_name_is_written() -> None:
 
 def test_one_person_in_both_roles() -> None:
     rules = PromotionSpec(approvers={"ml_engineer": ["ana"], "risk_officer": ["omar", "ana"]})
-    decision = decide(REQUEST, [ANA, answer("risk_officer", "ANA")], rules, NOW)
+    decision = decide(REQUEST, [ANA, answer("risk_officer", "ANA")], rules, NOW, subject=SUBJECT, body=BODY)
     assert not decision.approved
     assert decision.reasons == ["ana answered in both roles: two different people must agree"]
 
@@ -76,19 +81,25 @@ def test_an_expired_request() -> None:
 
 
 def test_canonical_person() -> None:
-    assert {canonical_person(name) for name in ("ana", "Ana ", "user:ana", " USER:Ana")} == {"ana"}
+    assert {canonical_person(name) for name in ("ana", "Ana ", "user:ana", " USER:Ana", "backfill:ana")} == {"ana"}
+
+
+def test_who_started_a_backfill_asked_for_what_came_of_it() -> None:
+    request = REQUEST.model_copy(update={"requesters": ["backfill:Ana"]})
+    decision = decide(request, [ANA, OMAR], RULES, NOW, subject=SUBJECT, body=BODY)
+    assert decision.reasons == ["ml_engineer: ana asked for this promotion and cannot approve it"]
 
 
 names = st.sampled_from(["ana", "omar", "mia", "eve", "Ana", " OMAR "])
 answers = st.builds(
     answer, st.sampled_from(["ml_engineer", "risk_officer", "other"]), st.none() | names, received=st.booleans(),
     chosen=st.lists(st.sampled_from(["Approve", "Refuse"]), max_size=2),
-    body=st.sampled_from([REQUEST.digest(), "else"]), at=st.none() | st.just(NOW))
+    body=st.sampled_from([BODY, "else"]), at=st.none() | st.just(NOW))
 
 
 @given(st.lists(answers, max_size=5))
 def test_approved_only_by_two_distinct_named_people_who_did_not_ask(given_answers: list[Answer]) -> None:
-    decision = decide(REQUEST, given_answers, RULES, NOW)
+    decision = decide(REQUEST, given_answers, RULES, NOW, subject=SUBJECT, body=BODY)
     if decision.approved:
         people = {canonical_person(a.user) for a in decision.approvals}
         assert people == {"ana", "omar"}

@@ -83,10 +83,11 @@ class House:
         self.succeeded(dag, run, "register", {"output": self.artifact(candidate.model_dump(mode="json"))}, actor)
         return candidate
 
-    def answer(self, role: str, user: str, body: str, option: str = "Approve") -> None:
+    def answer(self, role: str, user: str, text: dict[str, str], option: str = "Approve") -> None:
         """Let Airflow's API say that somebody answered."""
         self.answers[f"approve_{role}"] = {
-            "subject": "s", "body": body, "response_received": True, "chosen_options": [option], "params_input": {"reason": "r"},
+            "subject": f"{role}: {text['subject']}", "body": text["body"],
+            "response_received": True, "chosen_options": [option], "params_input": {"reason": "r"},
             "responded_by_user": {"id": user, "name": user}, "responded_at": datetime.now(UTC).isoformat()}
 
     def kinds(self) -> list[str]:

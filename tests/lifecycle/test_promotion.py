@@ -1,7 +1,9 @@
 from typing import Any
+from uuid import UUID
 
 import pytest
 from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowFailException
 from tests.lifecycle.conftest import MODEL, REPORT, Context, House
 
 from airgate.contracts.model_spec import ModelSpec
@@ -13,11 +15,13 @@ from airgate.lifecycle.promotion import ApplyPromotion, RequestPromotion
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
 
-def judged(house: House, spec: ModelSpec, version: str = "1", run: str = "t1", passed: bool = True, actor: str = "mia") -> str:
+def judged(house: House, spec: ModelSpec, version: str = "1", run: str = "t1", passed: bool = True, actor: str = "mia",
+           production: str | None = None) -> str:
     """A training and its verdict in the log; gives the verdict's event id."""
     from airgate.audit.event import Actor, TaskRef, task_event
 
     verdict = Verdict(candidate=house.trained(spec, version, run, actor), passed=passed, evaluation_digest=REPORT,
+                      production_version=production,
                       gates=[GateResult(name="metric.roc_auc", passed=passed, evidence="0.98")])
     event = task_event("gate.verdict", TaskRef(dag_id=f"{MODEL}_validation", run_id=f"v-{run}", task_id="verdict", try_number=1),
                        actor=Actor(kind="asset", name="a"), source="operator", model=MODEL, version=version,
@@ -36,11 +40,11 @@ def requested(house: House) -> PromotionRequest:
 
 
 def promote(house: House, spec: ModelSpec, context: Context, version: str, run: str) -> dict[str, Any]:
-    event_id = judged(house, spec, version, f"t-{run}")
+    event_id = judged(house, spec, version, f"t-{run}", production=live(house))
     request, apply = tasks(spec)
     text = request.execute(context("promotion", "request", run=run, payloads=[{"event_id": event_id}]))
-    house.answer("ml_engineer", "ana", text["body"])
-    house.answer("risk_officer", "omar", text["body"])
+    house.answer("ml_engineer", "ana", text)
+    house.answer("risk_officer", "omar", text)
     return apply.execute(context("promotion", "apply", run=run))
 
 
@@ -105,8 +109,8 @@ def test_nobody_answers_is_a_refusal_and_is_final(house: House, spec: ModelSpec,
     first = apply.execute(context("promotion", "apply"))
     assert first["outcome"] == "refused"
     assert "ml_engineer: nobody answered" in first["reasons"][0]
-    house.answer("ml_engineer", "ana", text["body"])
-    house.answer("risk_officer", "omar", text["body"])
+    house.answer("ml_engineer", "ana", text)
+    house.answer("risk_officer", "omar", text)
     assert apply.execute(context("promotion", "apply", attempt=2)) == first
     assert live(house) is None
     assert house.kinds()[-1] == "promotion.refused"
@@ -119,8 +123,8 @@ def test_an_answer_that_does_not_count(
         house: House, spec: ModelSpec, context: Context, user: str, option: str, reason: str) -> None:
     request, apply = tasks(spec)
     text = request.execute(context("promotion", "request", payloads=[{"event_id": judged(house, spec)}]))
-    house.answer("ml_engineer", "ana", text["body"])
-    house.answer("risk_officer", user, text["body"], option)
+    house.answer("ml_engineer", "ana", text)
+    house.answer("risk_officer", user, text, option)
     outcome = apply.execute(context("promotion", "apply"))
     assert outcome["outcome"] == "refused"
     assert reason in outcome["reasons"][0]
@@ -129,17 +133,17 @@ def test_an_answer_that_does_not_count(
 
 def test_answers_to_a_forged_text(house: House, spec: ModelSpec, context: Context) -> None:
     request, apply = tasks(spec)
-    request.execute(context("promotion", "request", payloads=[{"event_id": judged(house, spec)}]))
+    text = request.execute(context("promotion", "request", payloads=[{"event_id": judged(house, spec)}]))
     for role, user in (("ml_engineer", "ana"), ("risk_officer", "omar")):
-        house.answer(role, user, "put a harmless version into production")
-    assert "does not carry the digest of this request" in apply.execute(context("promotion", "apply"))["reasons"][0]
+        house.answer(role, user, {**text, "body": f"All fine. `{text['digest']}`"})
+    assert "is not the text of this request" in apply.execute(context("promotion", "apply"))["reasons"][0]
 
 
 def test_another_version_went_live_meanwhile(house: House, spec: ModelSpec, context: Context) -> None:
     request, apply = tasks(spec)
     text = request.execute(context("promotion", "request", run="p1", payloads=[{"event_id": judged(house, spec)}]))
-    house.answer("ml_engineer", "ana", text["body"])
-    house.answer("risk_officer", "omar", text["body"])
+    house.answer("ml_engineer", "ana", text)
+    house.answer("risk_officer", "omar", text)
     house.registry.move(MODEL, "2", expected=None)
     outcome = apply.execute(context("promotion", "apply", run="p1"))
     assert outcome["outcome"] == "refused"
@@ -151,8 +155,8 @@ def test_a_crash_between_the_move_and_its_record_is_finished_by_the_next_try(
         house: House, spec: ModelSpec, context: Context) -> None:
     request, apply = tasks(spec)
     text = request.execute(context("promotion", "request", payloads=[{"event_id": judged(house, spec)}]))
-    house.answer("ml_engineer", "ana", text["body"])
-    house.answer("risk_officer", "omar", text["body"])
+    house.answer("ml_engineer", "ana", text)
+    house.answer("risk_officer", "omar", text)
     house.registry.move(MODEL, "1", expected=None)  # what the first try did before it was killed
     assert apply.execute(context("promotion", "apply", attempt=2))["outcome"] == "applied"
     assert house.kinds()[-1] == "stage.moved"
@@ -160,6 +164,57 @@ def test_a_crash_between_the_move_and_its_record_is_finished_by_the_next_try(
 
 
 def test_no_request_no_move(house: House, spec: ModelSpec, context: Context) -> None:
-    with pytest.raises(PromotionError, match="no promotion request from this run"):
+    with pytest.raises(AirflowFailException, match="no promotion request from this run"):
         tasks(spec)[1].execute(context("promotion", "apply"))
     assert live(house) is None
+
+
+def test_a_comparison_with_a_version_that_is_no_longer_live(house: House, spec: ModelSpec, context: Context) -> None:
+    event_id = judged(house, spec, "2", "t2", production=None)
+    assert promote(house, spec, context, "1", "p1")["outcome"] == "applied"
+    with pytest.raises(PromotionError, match="version 2 was compared with version none, but version 1 is in production now"):
+        tasks(spec)[0].execute(context("promotion", "request", run="p2", payloads=[{"event_id": event_id}]))
+
+
+def test_a_verdict_from_another_dag_is_none(house: House, spec: ModelSpec, context: Context) -> None:
+    event = house.log.get(judged(house, spec))
+    assert event
+    forged = event.event.model_copy(update={
+        "event_id": UUID(int=7), "task": event.event.task.model_copy(update={"dag_id": "my_own"})})
+    house.log.append(type(event.event).model_validate(forged.model_dump(mode="json")))
+    with pytest.raises(PromotionError, match="from diagnosis_classifier_validation"):
+        tasks(spec)[0].execute(context("promotion", "request", payloads=[{"event_id": str(forged.event_id)}]))
+
+
+def test_whoever_changed_the_training_by_hand_asked_too(house: House, spec: ModelSpec, context: Context) -> None:
+    event_id = judged(house, spec)
+    house.succeeded(f"{MODEL}_training", "t1", "train", {"state": "cleared"}, "omar", "manual.change", "api")
+    request, apply = tasks(spec)
+    text = request.execute(context("promotion", "request", payloads=[{"event_id": event_id}]))
+    house.answer("ml_engineer", "ana", text)
+    house.answer("risk_officer", "omar", text)
+    assert apply.execute(context("promotion", "apply"))["reasons"] == [
+        "risk_officer: omar asked for this promotion and cannot approve it"]
+
+
+def test_an_interrupted_move_is_finished_even_after_the_request_expired(
+        house: House, spec: ModelSpec, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    request, apply = tasks(spec)
+    text = request.execute(context("promotion", "request", payloads=[{"event_id": judged(house, spec)}]))
+    house.answer("ml_engineer", "ana", text)
+    house.answer("risk_officer", "omar", text)
+    monkeypatch.setattr("airgate.registry.versions.Registry.move", _down)
+    with pytest.raises(ConnectionError):
+        apply.execute(context("promotion", "apply"))
+    monkeypatch.undo()
+    monkeypatch.setenv("AIRGATE_AUDIT_URL", f"sqlite:///{house.folder}/audit.db")
+    monkeypatch.setenv("AIRGATE_MLFLOW_URI", f"sqlite:///{house.folder}/mlflow.db")
+    house.answers.clear()  # nobody is asked again
+    assert apply.execute(context("promotion", "apply", attempt=2))["outcome"] == "applied"
+    assert live(house) == "1"
+    moved = house.log.events(kind="stage.moved")[0].event
+    assert [one["user"] for one in moved.body["approvers"]] == ["ana", "omar"]
+
+
+def _down(*_: Any) -> None:
+    raise ConnectionError("MLflow is down")

@@ -7,9 +7,10 @@ from airflow.sdk.exceptions import AirflowFailException
 from tests.lifecycle.conftest import DIGEST, MODEL, Context, House
 
 from airgate.contracts.model_spec import ModelSpec
+from airgate.contracts.payloads import Candidate
 from airgate.errors import ArtifactError, GateError
 from airgate.lifecycle.candidate import CandidateOperator
-from airgate.lifecycle.verdict import VerdictOperator
+from airgate.lifecycle.verdict import COMPARE, VerdictOperator
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 SOUND = {"value": 0.98, "low": 0.96, "high": 0.99}
@@ -28,10 +29,13 @@ def verdict_task(spec: ModelSpec) -> VerdictOperator:
                                outlets=[assets.validated(MODEL)])
 
 
-def compared(house: House, found: dict[str, Any]) -> dict[str, Any]:
+def compared(house: House, found: dict[str, Any], candidate: Candidate, function: str = COMPARE,
+             given: dict[str, Any] | None = None) -> dict[str, Any]:
     """The compare step's event; gives the reference to its output."""
     reference = house.artifact(found)
-    house.succeeded(f"{MODEL}_validation", "run1", "compare", {"output": reference})
+    parameters = {"candidate": candidate.model_dump(mode="json"), "production": {}, **(given or {})}
+    house.succeeded(f"{MODEL}_validation", "run1", "compare",
+                    {"output": reference, "function": function, "parameters": parameters})
     return reference
 
 
@@ -64,7 +68,7 @@ def test_a_payload_from_no_training(house: House, spec: ModelSpec, context: Cont
 
 def test_a_pass_is_recorded_and_opens_a_promotion(house: House, spec: ModelSpec, context: Context) -> None:
     candidate = house.trained(spec)
-    compared(house, evidence())
+    compared(house, evidence(), candidate)
     task, given = verdict_task(spec), context("validation", "verdict", payloads=[candidate.model_dump(mode="json")])
     payload = task.execute(given)
     event = house.log.events(kind="gate.verdict")[0].event
@@ -74,8 +78,8 @@ def test_a_pass_is_recorded_and_opens_a_promotion(house: House, spec: ModelSpec,
 
 
 def test_a_failure_names_every_gate_that_failed_and_is_recorded(house: House, spec: ModelSpec, context: Context) -> None:
-    house.trained(spec)
-    compared(house, evidence(digest_verified=False, candidate={"roc_auc": {**SOUND, "low": 0.5}, "brier": SOUND}))
+    candidate = house.trained(spec)
+    compared(house, evidence(digest_verified=False, candidate={"roc_auc": {**SOUND, "low": 0.5}, "brier": SOUND}), candidate)
     given = context("validation", "verdict")
     task = verdict_task(spec)
     with pytest.raises(AirflowFailException) as caught:
@@ -96,16 +100,38 @@ def test_without_recorded_evidence_there_is_no_verdict(house: House, spec: Model
 
 
 def test_evidence_changed_in_the_store(house: House, spec: ModelSpec, context: Context) -> None:
-    house.trained(spec)
-    reference = compared(house, evidence(digest_verified=False))
+    reference = compared(house, evidence(digest_verified=False), house.trained(spec))
     (house.folder / reference["digest"].removeprefix("sha256:")).write_text('{"digest_verified": true}')
     with pytest.raises(ArtifactError, match="the audit log says .*: the file was changed"):
         verdict_task(spec).execute(context("validation", "verdict"))
 
 
 def test_thresholds_lowered_after_training(house: House, spec: ModelSpec, context: Context) -> None:
-    house.trained(spec)
-    compared(house, evidence())
+    compared(house, evidence(), house.trained(spec))
     lowered = spec.model_copy(update={"gates": spec.gates.model_copy(update={"confidence": 0.6})})
     with pytest.raises(AirflowFailException, match="thresholds_fixed: thresholds changed after training began"):
         verdict_task(lowered).execute(context("validation", "verdict"))
+
+
+@pytest.mark.parametrize(("given", "name"), [
+    ({"production": {"model": MODEL, "version": "9", "digest": DIGEST}}, "production"),
+    ({"candidate": {"version": "2"}}, "candidate"), ({"candidate": None}, "candidate")])
+def test_evidence_about_something_else_than_the_log_says(
+        house: House, spec: ModelSpec, context: Context, given: dict[str, Any], name: str) -> None:
+    compared(house, evidence(), house.trained(spec), given=given)
+    with pytest.raises(GateError, match=f"was given another {name} than the audit log has"):
+        verdict_task(spec).execute(context("validation", "verdict"))
+
+
+def test_production_cannot_be_left_out_of_the_comparison(house: House, spec: ModelSpec, context: Context) -> None:
+    house.succeeded(f"{MODEL}_promotion", "p", "apply", {
+        "to_version": "1", "model_digest": DIGEST, "data_revision": "c", "window": {}}, kind="stage.moved")
+    compared(house, evidence(), house.trained(spec))
+    with pytest.raises(GateError, match="was given another production"):
+        verdict_task(spec).execute(context("validation", "verdict"))
+
+
+def test_evidence_of_a_step_that_is_not_the_comparison(house: House, spec: ModelSpec, context: Context) -> None:
+    compared(house, evidence(), house.trained(spec), function="m.steps:flatter")
+    with pytest.raises(GateError, match="comes from m.steps:flatter; only airgate.steps.evaluate:compare"):
+        verdict_task(spec).execute(context("validation", "verdict"))

@@ -23,7 +23,9 @@ pytestmark = [pytest.mark.flight, pytest.mark.timeout(2 * LIMIT)]
 def command(*words, home):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRGATE_", "AIRFLOW"))}
     environment |= {"AIRGATE_HOME": str(home), "PYTHONPATH": str(ROOT / "include")}
-    code = "import sys; from airgate.cli import main; sys.exit(main())"
+    # A shell that starts the tests in the background has told its children to ignore Ctrl-C.
+    code = ("import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+            "from airgate.cli import main; sys.exit(main())")
     return {"args": [sys.executable, "-c", code, *words], "env": environment, "cwd": ROOT, "text": True}
 
 

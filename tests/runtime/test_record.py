@@ -58,3 +58,25 @@ def test_an_unknown_runtime_is_named(home: Any, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("AIRGATE_RUNTIME", "kubernets")
     with pytest.raises(ConfigError, match="did you mean 'kubernetes'"):
         make_operator(StepPlan("airgate.steps.load:load_day"), task_id="load")
+
+
+def test_a_secret_that_airflow_knows_is_hidden_in_what_is_recorded() -> None:
+    from airflow.sdk._shared.secrets_masker import mask_secret
+
+    from airgate.runtime import record
+
+    mask_secret("s3cr3t-canary")
+    hidden = record.masked({"url": "https://x/?key=s3cr3t-canary", "password": "other", "rows": 3, "ok": None})
+    assert hidden == {"url": "https://x/?key=***", "password": "***", "rows": 3, "ok": None}
+
+
+def test_a_url_with_a_password_never_reaches_a_call() -> None:
+    import pytest
+
+    from airgate.errors import ConfigError
+    from airgate.runtime.operator import without_password
+
+    assert without_password("AIRGATE_MLFLOW_URI", "http://mlflow:5000") == "http://mlflow:5000"
+    with pytest.raises(ConfigError, match="AIRGATE_MLFLOW_URI has a password in it") as caught:
+        without_password("AIRGATE_MLFLOW_URI", "postgresql://mlflow:canary@db/mlflow")
+    assert "canary" not in str(caught.value)

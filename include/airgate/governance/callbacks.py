@@ -105,8 +105,7 @@ def _error(context: Any) -> dict[str, str]:
 
 def masked(text: str) -> str:
     """The text with every secret that Airflow knows in this process replaced by ***."""
-    # The masker of the task process; the API server has another, and neither has a public name.
-    from airflow.sdk._shared.secrets_masker import redact
+    from airgate.runtime import record
 
-    hidden = str(redact(text))
+    hidden = str(record.masked(text))
     return hidden.replace("\x00", "").encode("utf-8", "replace").decode()

@@ -8,13 +8,18 @@ from airgate.contracts.promotion import APPROVE, Answer, Approval, Decision, Pro
 
 
 def canonical_person(name: str) -> str:
-    """One spelling for one person: 'User:Ana ' and 'ana' are the same."""
-    return name.strip().casefold().removeprefix("user:").strip()
+    """One spelling for one person: 'User:Ana ', 'backfill:ana' (who started the backfill) and 'ana' are the same."""
+    plain = name.strip().casefold()
+    for kind in ("user:", "backfill:", "outside:"):
+        plain = plain.removeprefix(kind)
+    return plain.strip()
 
 
-def decide(request: PromotionRequest, answers: Iterable[Answer], rules: PromotionSpec, now: datetime) -> Decision:
+def decide(request: PromotionRequest, answers: Iterable[Answer], rules: PromotionSpec, now: datetime, *, subject: str,
+           body: str) -> Decision:
     """Weigh the answers. Everything that is not a clear yes is a no, and every reason is given.
 
+    `subject` and `body` are the text that the request must have been shown with, word for word.
     Refused: a missing role, no answer (a timeout is one), another choice than Approve, a person who is not named for the
     role, a requester, one person twice, an answer after the request expired, an answer given for another text.
     """
@@ -24,7 +29,9 @@ def decide(request: PromotionRequest, answers: Iterable[Answer], rules: Promotio
     reasons: list[str] = []
     for role, people in rules.approvers.items():
         answer = by_role.get(role)
-        problem = _problem(answer, role, people, request, asked_by)
+        shown = answer is not None and answer.subject.endswith(subject) and answer.body.strip() == body.strip()
+        problem = _problem(answer, role, people, request, asked_by) or (
+            None if shown else f"{role}: the text that was answered is not the text of this request")
         if problem:
             reasons.append(problem)
         elif answer is not None and answer.user and answer.at:
@@ -49,7 +56,5 @@ def _problem(answer: Answer | None, role: str, people: list[str], request: Promo
          f"{role}: {person} is not named for this role; named: {', '.join(people)}"),
         (person in asked_by, f"{role}: {person} asked for this promotion and cannot approve it"),
         (answer.at > request.expires_at, f"{role}: {person} answered after the request had expired"),
-        (request.digest() not in answer.body,
-         f"{role}: the text that {person} answered does not carry the digest of this request"),
     ]
     return next((text for wrong, text in checks if wrong), None)

@@ -9,7 +9,7 @@ from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.promotion import PRODUCTION
 from airgate.errors import PromotionError
 from airgate.registry.versions import Version
-from airgate.runtime.live import last_move
+from airgate.runtime.live import live_of
 
 
 class LiveModelOperator(BaseOperator):
@@ -29,28 +29,22 @@ class LiveModelOperator(BaseOperator):
         """Check the alias against the audit log and give the version."""
         from airgate.registry.versions import Registry
 
-        live = Registry(settings.load().mlflow_uri).live(self.spec.name)
-        moved = last_move(self.spec.name)
-        version = verified(self.spec.name, live, moved.body if moved else None)
-        self.log.info("version %s is in production by promotion %s", version["version"], moved.event_id if moved else "")
+        alias = Registry(settings.load().mlflow_uri).live(self.spec.name)
+        version = verified(self.spec.name, alias, live_of(self.spec.name))
+        self.log.info("version %s is in production", version["version"])
         return version
 
 
-def verified(model: str, live: Version | None, moved: dict[str, Any] | None) -> dict[str, Any]:
+def verified(model: str, alias: Version | None, live: dict[str, Any] | None) -> dict[str, Any]:
     """Hold MLflow's answer against the last recorded stage move. Pure; see LiveModelOperator."""
-    if live is None:
+    if alias is None:
         raise PromotionError(f"{model} has no version in {PRODUCTION}: train, validate and promote one first "
                              f"(DAGs {model}_training, {model}_validation, {model}_promotion).")
-    if moved is None:
-        raise PromotionError(f"MLflow calls version {live.version} of {model} {PRODUCTION}, but the audit log knows of no "
+    if live is None:
+        raise PromotionError(f"MLflow calls version {alias.version} of {model} {PRODUCTION}, but the audit log knows of no "
                              "promotion. Promote it; an alias set by hand does not count.")
-    expected = (str(moved["to_version"]), str(moved["model_digest"]))
-    if (live.version, live.digest) != expected:
-        raise PromotionError(f"MLflow calls version {live.version} of {model} {PRODUCTION}, but the last promotion put version "
-                             f"{expected[0]} there. Someone moved the alias or changed the version's tags; promote again or "
+    if (alias.version, alias.digest) != (live["version"], live["digest"]):
+        raise PromotionError(f"MLflow calls version {alias.version} of {model} {PRODUCTION}, but the last promotion put version "
+                             f"{live['version']} there. Someone moved the alias or changed the version's tags; promote again or "
                              "restore the alias.")
-    return {
-        "model": model, "version": live.version, "digest": live.digest,
-        "data_revision": live.tags.get("airgate.data_revision", ""),
-        "window": {"start": live.tags.get("airgate.window_start", ""), "end": live.tags.get("airgate.window_end", "")},
-    }
+    return live

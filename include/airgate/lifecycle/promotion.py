@@ -5,21 +5,25 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException
 
 from airgate import settings
 from airgate.airflow_api import AirflowApi
-from airgate.audit.event import Actor
+from airgate.audit.event import Actor, AuditEvent
 from airgate.contracts.model_spec import ModelSpec
-from airgate.contracts.payloads import Verdict
-from airgate.contracts.promotion import Decision, PromotionRequest
+from airgate.contracts.payloads import Candidate, Verdict
+from airgate.contracts.promotion import Approval, Decision, PromotionRequest
 from airgate.contracts.runs import dag_id
 from airgate.errors import PromotionError
 from airgate.governance import promotion
 from airgate.lifecycle import recording
 from airgate.lifecycle.candidate import REGISTER_TASK
 from airgate.lifecycle.request_text import body_of, subject_of
+from airgate.lifecycle.retraining import RETRAINING_RUN
 from airgate.registry.answers import AirflowAnswers
 
+# Kinds of actor behind which stands a person, by name.
+PEOPLE = ("user", "backfill", "outside")
 # An approval given in the last minute must still be usable when the machine was down for a night.
 GRACE = timedelta(hours=24)
 
@@ -38,7 +42,7 @@ class RequestPromotion(BaseOperator):
         """Record `promotion.requested`. Raises PromotionError when no passed verdict stands behind it."""
         from airgate.registry.versions import Registry
 
-        verdict_event, verdict = passed_verdict(self.spec, recording.payloads(context))
+        event, verdict = passed_verdict(self.spec, recording.payloads(context))
         candidate = verdict.candidate
         registry = Registry(settings.load().mlflow_uri)
         version = registry.version(self.spec.name, candidate.version)
@@ -46,75 +50,88 @@ class RequestPromotion(BaseOperator):
             raise PromotionError(f"{self.spec.name} version {version.version} carries digest {version.digest} in MLflow; "
                                  f"its training recorded {candidate.digest}. Someone changed the version: train a new one.")
         live = registry.live(self.spec.name)
+        current = live.version if live else None
+        if verdict.production_version != current:
+            raise PromotionError(f"{self.spec.name} version {candidate.version} was compared with version "
+                                 f"{verdict.production_version or 'none'}, but version {current or 'none'} is in production now. "
+                                 f"Run {dag_id(self.spec.name, 'validation')} again.")
         now = datetime.now(UTC)
-        trained_by = recording.newest_success(dag_id(self.spec.name, "training"), REGISTER_TASK, run_id=candidate.training_run)
-        if trained_by is None:
-            raise PromotionError(f"the audit log has no training run {candidate.training_run!r}: nobody can say who trained "
-                                 f"{self.spec.name} version {candidate.version}, so nobody can be kept from approving it.")
         request = PromotionRequest(
             model=self.spec.name, version=candidate.version, model_digest=candidate.digest, gates_hash=candidate.gates_hash,
-            evaluation_digest=verdict.evaluation_digest, verdict_event=verdict_event,
-            expected_current=live.version if live else None,
-            requesters=sorted({recording.actor_text(actor) for actor in (trained_by.actor, recording.actor_of(context))}),
-            requested_at=now, expires_at=now + timedelta(hours=self.spec.promotion.answer_within_hours) + GRACE,
+            evaluation_digest=verdict.evaluation_digest, verdict_event=str(event.event_id), expected_current=current,
+            requesters=who_asked(candidate, event, context), requested_at=now,
+            expires_at=now + timedelta(hours=self.spec.promotion.answer_within_hours) + GRACE,
             code_version=recording.code_version(context), nonce=secrets.token_hex(16),
         )
         recorded = recording.record(context, "promotion.requested", request.model, request.version,
                                     request.model_dump(mode="json"), once=())
-        request = PromotionRequest.model_validate(recorded.body)
-        body = body_of(request, verdict, answer_by=request.expires_at - GRACE)
-        return {"subject": subject_of(request), "body": body, "digest": request.digest()}
+        return text_of(PromotionRequest.model_validate(recorded.body))
 
 
 class ApplyPromotion(BaseOperator):
     """Reads the answers where Airflow keeps them, applies the rules, and moves the alias on a clear yes.
 
     Runs whatever became of the approval tasks. Gives {"outcome": "applied" | "refused", "reasons": [...]}.
-    A request is decided once: a cleared and repeated task meets its own earlier decision.
+    A request is decided once: a repeated task meets its own earlier decision, and finishes a move that was interrupted.
     """
 
     def __init__(self, *, spec: ModelSpec, **options: Any) -> None:
-        super().__init__(**options)
+        # What is unreachable now (Airflow's API, MLflow, the log) may be back soon; what is refused stays refused.
+        super().__init__(**{"retries": 3, "retry_delay": timedelta(seconds=10), **options})
         self.spec = spec
 
     def execute(self, context: Any) -> dict[str, Any]:
-        """Decide, record, apply, confirm. Raises PromotionError when there is no request to decide."""
+        """Decide, record, apply, confirm. Raises AirflowFailException when there is no request to decide."""
+        try:
+            return self._execute(context)
+        except PromotionError as error:
+            raise AirflowFailException(str(error)) from error
+
+    def _execute(self, context: Any) -> dict[str, Any]:
         run_id = context["dag_run"].run_id
         event = recording.newest("promotion.requested", self.spec.name, run_id=run_id)
         if event is None:
             raise PromotionError("the audit log has no promotion request from this run: clear the 'request' task and let it run.")
         request = PromotionRequest.model_validate(event.body)
-        earlier = self._decided(context)
+        earlier = self._decided(run_id)
         if earlier:
             self.log.info("this request was decided before: %s", earlier["outcome"])
             return earlier
-        config = settings.load()
-        with AirflowApi.from_environment(config.airflow_api) as api:
+        if recording.newest("stage.moving", self.spec.name, run_id=run_id):
+            return self._move(context, request, recording.approvals(self.spec.name, run_id))
+        text = text_of(request)
+        with AirflowApi.from_environment(settings.load().airflow_api) as api:
             answers = AirflowAnswers(api).answers(self.dag_id, run_id, list(self.spec.promotion.approvers))
-        decision = promotion.decide(request, answers, self.spec.promotion, datetime.now(UTC))
+        decision = promotion.decide(request, answers, self.spec.promotion, datetime.now(UTC), subject=text["subject"],
+                                    body=text["body"])
         return self._settle(context, request, decision)
 
     def _settle(self, context: Any, request: PromotionRequest, decision: Decision) -> dict[str, Any]:
-        from airgate.registry.versions import Registry
-
-        registry = Registry(settings.load().mlflow_uri)
         for approval in decision.approvals:
             recording.record(context, "promotion.approved", request.model, request.version, approval.model_dump(mode="json"),
                              once=(approval.role,), actor=Actor(kind="user", name=approval.user))
         if not decision.approved:
             return self._refuse(context, request, decision.reasons)
+        return self._move(context, request, decision.approvals)
+
+    def _move(self, context: Any, request: PromotionRequest, approvals: list[Approval]) -> dict[str, Any]:
+        """Tell the log before and after, so that a crash in between is seen and the next try finishes it."""
+        from airgate.registry.versions import Registry
+
+        registry = Registry(settings.load().mlflow_uri)
         version = registry.version(request.model, request.version)
         if version.digest != request.model_digest:
             return self._refuse(context, request, [f"version {version.version} no longer carries the digest that was approved"])
-        # The rest is told to the log before and after, so that a crash in between is seen and the next try finishes it.
+        candidate = verdict_of(request).candidate
         move = {"from_version": request.expected_current, "to_version": request.version, "stage": request.to_stage,
-                "model_digest": request.model_digest, "request_digest": request.digest()}
+                "model_digest": request.model_digest, "request_digest": request.digest(),
+                "data_revision": candidate.data_revision, "window": candidate.window.model_dump(mode="json")}
         recording.record(context, "stage.moving", request.model, request.version, move, once=())
         try:
             registry.move(request.model, request.version, request.expected_current)
         except PromotionError as conflict:
             return self._refuse(context, request, [str(conflict)])
-        approvers = [approval.model_dump(mode="json", include={"role", "user"}) for approval in decision.approvals]
+        approvers = [approval.model_dump(mode="json", include={"role", "user"}) for approval in approvals]
         recording.record(context, "stage.moved", request.model, request.version, {**move, "approvers": approvers}, once=())
         self.log.info("version %s is now in %s", request.version, request.to_stage)
         return {"outcome": "applied", "version": request.version, "reasons": []}
@@ -125,9 +142,8 @@ class ApplyPromotion(BaseOperator):
         self.log.warning("refused: %s", "; ".join(reasons))
         return {"outcome": "refused", "version": request.version, "reasons": reasons}
 
-    def _decided(self, context: Any) -> dict[str, Any] | None:
+    def _decided(self, run_id: str) -> dict[str, Any] | None:
         """The outcome an earlier try of this task recorded, None if there is none."""
-        run_id = context["dag_run"].run_id
         refused = recording.newest("promotion.refused", self.spec.name, run_id=run_id)
         if refused:
             return {"outcome": "refused", "version": refused.version, "reasons": refused.body["reasons"]}
@@ -135,15 +151,52 @@ class ApplyPromotion(BaseOperator):
         return {"outcome": "applied", "version": moved.version, "reasons": []} if moved else None
 
 
-def passed_verdict(spec: ModelSpec, payloads: list[dict[str, Any]]) -> tuple[str, Verdict]:
-    """The verdict an asset event names, or the newest one; as the log has it, and only when it passed."""
+def passed_verdict(spec: ModelSpec, payloads: list[dict[str, Any]]) -> tuple[AuditEvent, Verdict]:
+    """The verdict an asset event names, or the newest one; as validation recorded it, and only when it passed."""
     named = str(payloads[-1].get("event_id", "")) if payloads else ""
     event = recording.by_id(named) if named else recording.newest("gate.verdict", spec.name)
-    if event is None or event.kind != "gate.verdict" or event.model != spec.name:
-        raise PromotionError(f"the audit log has no gate verdict {named} for {spec.name}. "
-                             f"Run {dag_id(spec.name, 'validation')} first.")
+    validation = dag_id(spec.name, "validation")
+    if event is None or event.kind != "gate.verdict" or event.model != spec.name or event.task is None \
+            or event.task.dag_id != validation:
+        raise PromotionError(f"the audit log has no gate verdict {named} for {spec.name} from {validation}. Run it first.")
     verdict = Verdict.model_validate(event.body)
     if not verdict.passed:
         failed = ", ".join(gate.name for gate in verdict.gates if not gate.passed)
         raise PromotionError(f"{spec.name} version {verdict.candidate.version} did not pass: {failed}. It cannot be promoted.")
-    return str(event.event_id), verdict
+    return event, verdict
+
+
+def verdict_of(request: PromotionRequest) -> Verdict:
+    """The verdict that a request names. Raises PromotionError when the log has lost it."""
+    event = recording.by_id(request.verdict_event)
+    if event is None:
+        raise PromotionError(f"the audit log no longer has verdict {request.verdict_event} that this request stands on.")
+    return Verdict.model_validate(event.body)
+
+
+def text_of(request: PromotionRequest) -> dict[str, str]:
+    """What approvers are shown: made from records alone, so that it can be made again and compared."""
+    body = body_of(request, verdict_of(request), answer_by=request.expires_at - GRACE)
+    return {"subject": subject_of(request), "body": body, "digest": request.digest()}
+
+
+def who_asked(candidate: Candidate, verdict: AuditEvent, context: Any) -> list[str]:
+    """Everyone with a hand in it: who started or changed the training and the validation, posted the drift, started this run.
+
+    Raises PromotionError when the log does not know the training.
+    """
+    training = dag_id(candidate.model, "training")
+    trained = recording.newest_success(training, REGISTER_TASK, run_id=candidate.training_run)
+    if trained is None:
+        raise PromotionError(f"the audit log has no training run {candidate.training_run!r}: nobody can say who trained "
+                             f"{candidate.model} version {candidate.version}, so nobody can be kept from approving it.")
+    actors = [trained.actor, recording.actor_of(context)]
+    runs = [(training, candidate.training_run)]
+    if verdict.task is not None:
+        runs.append((verdict.task.dag_id, verdict.task.run_id))
+    for dag, run in runs:
+        actors += [actor for actor in recording.actors(dag, run) if actor.kind in PEOPLE]
+    drift = recording.by_id(candidate.training_run.removeprefix(RETRAINING_RUN))
+    if drift is not None and drift.actor.kind in PEOPLE:
+        actors.append(drift.actor)
+    return sorted({recording.actor_text(actor) for actor in actors})

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from airgate.audit.event import Actor, AuditEvent, Kind, TaskRef, event_id_of
 from airgate.contracts import calls
+from airgate.contracts.promotion import Approval
 from airgate.contracts.step import ArtifactRef
 from airgate.errors import ArtifactError
 from airgate.runtime import record as step_record
@@ -79,6 +80,17 @@ def first_start(dag_id: str, task_id: str, run_id: str) -> AuditEvent | None:
 def history(kind: Kind, model: str) -> list[AuditEvent]:
     """All events of a kind for a model, oldest first."""
     return [item.event for item in store().events(kind=kind, model=model)]
+
+
+def actors(dag_id: str, run_id: str) -> list[Actor]:
+    """Whoever did something in a DAG run, by every event of it: started it, cleared or marked a task."""
+    return [item.event.actor for item in store().events(dag_id=dag_id, run_id=run_id)]
+
+
+def approvals(model: str, run_id: str) -> list[Approval]:
+    """The approvals that a promotion run has on record."""
+    found = store().events(kind="promotion.approved", model=model, run_id=run_id)
+    return [Approval.model_validate(item.event.body) for item in found]
 
 
 def by_id(event_id: str) -> AuditEvent | None:

@@ -16,6 +16,8 @@ from airgate.lifecycle import recording
 from airgate.runtime.window import DAY_PARAM
 
 DECIDE_TASK = "decide"
+# A training run that drift asked for is named by this and the verdict's event id.
+RETRAINING_RUN = "retrain__"
 
 
 class GovernorOperator(BaseOperator):
@@ -69,7 +71,7 @@ def start_training(spec: ModelSpec) -> TriggerDagRunOperator:
     return TriggerDagRunOperator(
         task_id="start_training",
         trigger_dag_id=dag_id(spec.name, "training"),
-        trigger_run_id="retrain__{{ " + decided + "['drift_event_id'] }}",
+        trigger_run_id=RETRAINING_RUN + "{{ " + decided + "['drift_event_id'] }}",
         # None, or the run would carry the present moment as its logical date and two could collide
         logical_date=None,
         conf={DAY_PARAM: "{{ " + decided + "['day'] }}", "drift_event_id": "{{ " + decided + "['drift_event_id'] }}"},

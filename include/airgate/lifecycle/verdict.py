@@ -4,12 +4,17 @@ from typing import Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
+from airgate.audit.event import AuditEvent
 from airgate.contracts.payloads import Candidate, GateResult, Verdict
 from airgate.contracts.runs import dag_id
+from airgate.errors import GateError
 from airgate.governance import gates
 from airgate.lifecycle import recording
 from airgate.lifecycle.candidate import candidate_of
 from airgate.lifecycle.evidence import EvidenceOperator
+from airgate.runtime.live import live_of
+
+COMPARE = "airgate.steps.evaluate:compare"
 
 
 class VerdictOperator(EvidenceOperator):
@@ -20,6 +25,7 @@ class VerdictOperator(EvidenceOperator):
         event = self.evidence_event(context)
         evidence = recording.output_of(event)
         candidate = candidate_of(self.spec, recording.payloads(context))
+        check_question(event, candidate, live_of(self.spec.name))
         results = gates.judge(candidate, evidence, self.spec.gates, data_check=data_check_of(candidate),
                               gates_at_training=gates_at_training(candidate))
         production = evidence.get("production_version")
@@ -35,6 +41,22 @@ class VerdictOperator(EvidenceOperator):
         payload = verdict.model_copy(update={"event_id": str(recorded.event_id)}).model_dump(mode="json")
         recording.emit(context, self.outlets, payload)
         return payload
+
+
+def check_question(event: AuditEvent, candidate: Candidate, live: dict[str, Any] | None) -> None:
+    """What the evidence step was asked reached it by XCom, which a user may overwrite: hold it against the log.
+
+    Raises GateError when it compared another candidate, or with another production, than the log knows.
+    """
+    asked = event.body.get("parameters")
+    asked = asked if isinstance(asked, dict) else {}
+    production = {key: live[key] for key in ("model", "version", "digest")} if live else {}
+    if event.body.get("function") != COMPARE:
+        raise GateError(f"the evidence comes from {event.body.get('function')}; only {COMPARE} gives evidence for the gates.")
+    for name, expected in (("candidate", candidate.model_dump(mode="json")), ("production", production)):
+        if (asked.get(name) or {}) != expected:
+            raise GateError(f"the evidence step was given another {name} than the audit log has: an XCom was changed by hand, or "
+                            "a promotion came in between. Clear the 'candidate' task of this run with all that follows it.")
 
 
 def data_check_of(candidate: Candidate) -> str | None:

@@ -9,22 +9,26 @@ from airgate.runtime import record
 LIVE_ARGUMENT = "live"
 
 
-def last_move(model: str) -> Any:
-    """The newest `stage.moved` event of a model, None before its first promotion. Raises AuditError."""
+def live_of(model: str) -> dict[str, Any] | None:
+    """The version in production: {model, version, digest, data_revision, window}. None before the first promotion.
+
+    Raises AuditError when the log cannot be read.
+    """
     found = record.store().events(kind="stage.moved", model=model, newest_first=True, limit=1)
-    return found[0].event if found else None
+    body: dict[str, Any] | None = found[0].event.body if found else None
+    return body and {"model": model, "version": str(body["to_version"]), "digest": body["model_digest"],
+                     "data_revision": body["data_revision"], "window": body["window"]}
 
 
 def check_live(live: Any, model: str) -> None:
-    """Hold a `live` argument against the last move: it travels by XCom, and XComs can be overwritten by hand.
+    """Hold a `live` argument against the log: it travels by XCom, and XComs can be overwritten by hand.
 
-    Raises PromotionError when it names another version or digest.
+    Raises PromotionError when anything in it differs.
     """
-    event = last_move(model)
-    claimed = (str(live.get("version")), live.get("digest")) if isinstance(live, dict) else None
-    recorded = (str(event.body["to_version"]), event.body["model_digest"]) if event else None
-    if claimed is None or claimed != recorded:
+    recorded = live_of(model)
+    if recorded is None or live != recorded:
+        claimed = live.get("version", "none") if isinstance(live, dict) else "none"
         raise PromotionError(
-            f"this step was given version {claimed[0] if claimed else 'none'} of {model} as the one in production, the last "
-            f"promotion on record put version {recorded[0] if recorded else 'none'} there. Was the XCom of the 'live_model' "
-            "task changed by hand? Clear that task and let it run.")
+            f"this step was given version {claimed} of {model} as the one in production, and it is not what the last promotion "
+            f"on record put there (version {recorded['version'] if recorded else 'none'}). Was the XCom of the 'live_model' task "
+            "changed by hand? Clear that task and let it run.")

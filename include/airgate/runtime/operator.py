@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
 from pydantic import ValidationError
@@ -13,7 +14,7 @@ from airgate import errors, settings
 from airgate.audit.event import AuditEvent, Kind
 from airgate.contracts import calls
 from airgate.contracts.step import ArtifactRef, RunContext, StepCall, StepFailure, StepResult
-from airgate.errors import AirgateError, ArtifactError, AuditError, DataError, StepError, WiringError
+from airgate.errors import AirgateError, ArtifactError, AuditError, ConfigError, DataError, StepError, WiringError
 from airgate.runtime import record
 from airgate.runtime.live import LIVE_ARGUMENT, check_live
 from airgate.runtime.plan import StepPlan
@@ -98,8 +99,8 @@ class StepTask:
                 spec=self.plan.spec,
                 facts=facts,
                 store=now.artifact_store,
-                tracking_uri=now.mlflow_uri,
-                data_repository=now.data_repository,
+                tracking_uri=without_password("AIRGATE_MLFLOW_URI", now.mlflow_uri),
+                data_repository=without_password("AIRGATE_DATA_REPOSITORY", now.data_repository),
             )
         except ValidationError as error:
             raise WiringError(f"{self.plan.function}: {explain(error)}") from None
@@ -209,6 +210,18 @@ def outlets_of(plan: StepPlan, kwargs: dict[str, Any]) -> list[Any]:
     """Take the outlets out of an operator's arguments and add the asset that the plan emits."""
     own = [plan.emits] if plan.emits is not None else []
     return [*(kwargs.pop("outlets", None) or []), *own]
+
+
+def without_password(setting: str, url: str) -> str:
+    """Give a URL that may be written into a call, where steps and whoever reads the store see it.
+
+    Raises ConfigError when it has a password in it.
+    """
+    if urlsplit(url).password:
+        raise ConfigError(f"{setting} has a password in it, which would be written into the store with each call. Leave it out: "
+                          "steps take MLflow's from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and git's "
+                          "from a credential helper (AIRGATE_STEPS_SECRET on Kubernetes). A database is reached through an MLflow server.")
+    return url
 
 
 def _output(result: StepResult, argument: str, task_id: str) -> ArtifactRef:

@@ -88,7 +88,7 @@ def started_body(plan: StepPlan, call: StepCall, runtime: str) -> dict[str, Any]
         "function": call.function,
         "runtime": runtime,
         "inputs": {name: ref.digest for name, ref in call.inputs.items()},
-        "parameters": bounded(call.parameters),
+        "parameters": bounded(masked(call.parameters)),
         "window": call.run.window and call.run.window.model_dump(mode="json"),
         "gates_hash": spec and spec.gates.fingerprint(),
         "spec_hash": spec and fingerprint(spec.model_dump(mode="json")),
@@ -117,9 +117,16 @@ def failed_body(plan: StepPlan, failure: StepFailure, ended: str, call: StepCall
     asked: dict[str, Any] = {"function": plan.function, "runtime": runtime}
     if call is not None:
         asked = started_body(plan, call, runtime)
-    message = failure.message.encode("utf-8", "replace").decode()  # a lone surrogate has no canonical form
+    message = str(masked(failure.message)).encode("utf-8", "replace").decode()  # a lone surrogate has no canonical form
     return asked | {
         "error": failure.error, "message": message[:MESSAGE_LIMIT], "retryable": failure.retryable, "ended": ended}
+
+
+def masked(value: Any) -> Any:
+    """Hide what Airflow knows to be secret: the passwords of connections that were read, values under telling names."""
+    from airflow.sdk._shared.secrets_masker import redact  # of the task process; it has no public name
+
+    return redact(value)
 
 
 def version_of(result: StepResult) -> str | None:
