@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -11,6 +12,7 @@ import httpx
 from airgate.airflow_api import AirflowApi, task_path
 from airgate.errors import StepError
 
+SETTLE = timedelta(seconds=2)
 POLL = 0.5
 ENDED = ("success", "failed")
 # States of a task that nothing follows without a person or a new try.
@@ -144,11 +146,15 @@ def set_off(api: AirflowApi, run: Run, dag_id: str, meanwhile: Callable[[], obje
 
 
 def questions(api: AirflowApi, dag_id: str) -> list[Question]:
-    """The human-in-the-loop tasks of all runs of the DAG that wait for an answer."""
-    found = []
+    """The human-in-the-loop tasks of all runs of the DAG that wait for an answer.
+
+    Only those asked a moment ago at least: when an answer comes within a second, Airflow may take the task's ended process
+    for a failure of the task that it has just queued again. The promotion reads the answer all the same.
+    """
+    found, asked_before = [], datetime.now(UTC) - SETTLE
     for detail in api.get(Run(dag_id, "~").path + "/hitlDetails", response_received=False)["hitl_details"]:
         task = detail["task_instance"]
-        if task["state"] in ("awaiting_input", "deferred"):
+        if task["state"] in ("awaiting_input", "deferred") and datetime.fromisoformat(detail["created_at"]) < asked_before:
             people = tuple(user["id"] for user in detail["assigned_users"])
             found.append(Question(Run(dag_id, task["dag_run_id"]), task["task_id"], people))
     return found

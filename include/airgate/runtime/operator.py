@@ -220,7 +220,8 @@ def without_password(setting: str, url: str) -> str:
     if urlsplit(url).password:
         raise ConfigError(f"{setting} has a password in it, which would be written into the store with each call. Leave it out: "
                           "steps take MLflow's from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and git's "
-                          "from a credential helper (AIRGATE_STEPS_SECRET on Kubernetes). A database is reached through an MLflow server.")
+                          "from a credential helper (AIRGATE_STEPS_SECRET on Kubernetes). A database is reached "
+                          "through an MLflow server.")
     return url
 
 

@@ -44,7 +44,8 @@ def predict(live: dict[str, Any], output: str, ctx: StepContext, revision: str |
     is an fsspec URL; a day's predictions go to <output>/<model>/date=YYYY-MM-DD/predictions.parquet, with the columns
     id, day, model, model_version, score (probability of class 1), predicted (1 when score is at least 0.5), and
     scored_at (UTC, the same for the whole run). All days are scored before the first is published, and each file
-    replaces its predecessor in one move, so a run that fails leaves what was there.
+    replaces its predecessor in one move. A run that fails while scoring leaves what was there; one that is killed while
+    publishing several days leaves each day either old or new, and running it again finishes.
 
     Gives {rows, files: [URL], output, digest, model, version, model_digest}; `digest` is the digest of the manifest
     {date=.../predictions.parquet: file digest}. Raises ArtifactError when the version is missing or is not the one of
