@@ -14,6 +14,7 @@ COMMANDS = {
     "down": ("airgate.platform.cli", "stop what `up` started"),
     "status": ("airgate.platform.cli", "show what runs"),
     "demo": ("airgate.platform.cli", "fly one model's whole life through the running Airflow"),
+    "airflow": ("airgate.platform.airflow_command", "run Airflow's own command line against the embedded installation"),
     "new-model": ("airgate.authoring.scaffold", "make the folder of a new model"),
     "audit": ("airgate.audit.cli", "verify, show and complete the audit log"),
 }

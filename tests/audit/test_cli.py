@@ -117,7 +117,7 @@ def test_create(tmp_path, capsys):
     ("words", "message"),
     [
         (["audit", "show", "--kind", "task.sucess"], "airgate: there is no event kind 'task.sucess'; did you mean"),
-        (["audti"], "airgate: there is no command 'audti'; did you mean 'audit'? Allowed: audit, demo, down"),
+        (["audti"], "airgate: there is no command 'audti'; did you mean 'audit'? Allowed: airflow, audit, demo, down"),
         (["audit", "verify", "--url", "x"], "airgate: the audit URL cannot be read"),
     ],
 )

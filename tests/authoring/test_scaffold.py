@@ -25,6 +25,7 @@ def test_makes_a_sound_model_and_says_what_next(models: Path, capsys: pytest.Cap
     out = capsys.readouterr().out
     assert str(models / "readmission_risk") in out
     assert "start the DAG readmission_risk_training" in out
+    assert "unpause its six DAGs" in out
 
 
 def test_title_and_owner_have_defaults(models: Path) -> None:

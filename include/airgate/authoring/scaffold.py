@@ -120,7 +120,8 @@ def run(args: argparse.Namespace) -> int:
         f"Made {folder}\n"
         f"  {SPEC_FILE}  what it is: set purpose, data, thresholds and approvers\n"
         f"  {STEPS_FILE}    how it is made: two plain functions\n"
-        f"It trains on the demo data as it is: start the DAG {folder.name}_training.\n"
+        f"It trains on the demo data as it is: unpause its six DAGs in the UI (new ones are paused; a candidate\n"
+        f"that is registered while the validation is paused waits for nobody), then start the DAG {folder.name}_training.\n"
     )
     return 0
 
