@@ -44,6 +44,6 @@ def test_an_older_version_named_as_the_live_one_is_refused(place: Place, story: 
     older = {**genuine, "version": earlier.event.body["to_version"], "digest": earlier.event.body["model_digest"]}
     place.forge("mia", run, "live_model", older)
     message = refused(place, run, "predict")
-    assert message.startswith(f"this step was given version 1 of {MODEL} as the one in production, the last promotion on record "
-                              "put version 2 there.")
+    assert message.startswith(f"this step was given version 1 of {MODEL} as the one in production, and it is not what the last "
+                              "promotion on record put there (version 2)")
     assert {event.actor.name for event in place.by_hand(run)} == {"mia"}
