@@ -1,7 +1,6 @@
 """What asset events carry from one DAG to the next. A payload is a pointer; whoever acts on it checks it against the log."""
 
 from datetime import date
-from typing import Literal
 
 from pydantic import Field
 
@@ -65,6 +64,3 @@ class RetrainingDecision(Contract):
     reason: str
     day: date
     drift_event_id: str
-
-
-PromotionOutcome = Literal["applied", "refused"]
