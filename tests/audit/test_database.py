@@ -54,4 +54,4 @@ def test_sqlite_syncs_every_commit_and_lets_readers_read(tmp_path):
     def pragmas(connection):
         return [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")]
 
-    assert log._database.transact(pragmas, write=False) == ["wal", 2]
+    assert log.database.transact(pragmas, write=False) == ["wal", 2]

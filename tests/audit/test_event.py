@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from airgate.audit.canonical_json import loads
 from airgate.audit.entry import entry_bytes, parse_entry
 from airgate.audit.event import (
     ALL_KINDS,
@@ -21,11 +22,11 @@ from airgate.audit.event import (
     canonical,
     event_id_for,
     event_id_of,
-    load_json,
     parse,
     task_event,
 )
 from airgate.audit.merkle import leaf_hash
+from airgate.audit.subjects import Subjects
 from airgate.errors import AuditError
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "audit_event_v1.json").read_text("utf-8"))
@@ -45,10 +46,10 @@ def test_every_kind_is_explained():
 def test_the_released_format_stays(case):
     data, entry = case["canonical"].encode(), case["entry"].encode()
     assert canonical(parse(data)) == data
-    assert rfc8785.dumps(load_json(entry)) == entry
+    assert rfc8785.dumps(loads(entry)) == entry
     assert entry_bytes(data, case["seq"], case["stored_at"]) == entry
     assert leaf_hash(entry).hex() == case["leaf_hash"]
-    assert canonical(parse_entry(entry, case["seq"]).event) == data
+    assert canonical(parse_entry(entry, case["seq"], Subjects()).event) == data
 
 
 @pytest.mark.parametrize("case", GOLDEN["event_ids"], ids=str)
@@ -87,9 +88,9 @@ def test_what_json_cannot_hold_has_an_encoding():
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ({"rows": [1, 2**53]}, r"body.rows\[1\] is 9007199254740992; .* up to 2\^53 - 1 only: write it as a string"),
+        ({"rows": [1, 2**53]}, r"body.rows.1 is 9007199254740992; .* up to 2\^53 - 1 only: write it as a string"),
         ({"a": {"$float": "NaN"}}, r"body.a has the key '\$float', which is kept for NaN and infinity: rename it"),
-        ({"a": "\ud800"}, "has no canonical form: input contains non-UTF-8 codepoints"),
+        ({"a": "\ud800"}, "has no canonical JSON form: .*surrogates not allowed"),
         ({"a": "x" * MAX_EVENT_BYTES}, r"at most 65536 \(64 KiB\) are allowed. Store the large part as an artifact"),
     ],
 )

@@ -6,15 +6,16 @@ from contextlib import closing
 import psycopg2
 import pytest
 
-from airgate.audit.entry import entry_bytes, row_of
-from airgate.audit.event import canonical
+from airgate.audit.entry import entry_bytes
+from airgate.audit.event import canonical, time_text
 from airgate.audit.merkle import Frontier, leaf_hash
 from airgate.audit.schema import EVENTS
 
 SIZE = 10
 COLUMNS = list(EVENTS.c.keys())
 INSERT = (
-    f"INSERT INTO airgate_events ({', '.join(COLUMNS)}) SELECT ?, 'x', {', '.join(COLUMNS[2:])} "
+    f"INSERT INTO airgate_events ({', '.join(COLUMNS)}) "
+    f"SELECT ?, '00000000-0000-0000-0000-000000000000', {', '.join(COLUMNS[2:])} "
     "FROM airgate_events WHERE seq = 1"
 )
 
@@ -175,10 +176,9 @@ def test_whoever_rebuilds_everything_is_not_found_by_the_log_alone(store, owner,
     tree = Frontier()
     for stored in store.events():
         event = stored.event.model_copy(update={"body": {"forged": True}})
-        row = row_of(canonical(event), stored.seq, stored.stored_at)
-        tree.append(row["leaf_hash"])
-        values = row["entry"], row["leaf_hash"], stored.seq
-        owner.do("UPDATE airgate_events SET entry = ?, leaf_hash = ? WHERE seq = ?", *values)
+        entry = entry_bytes(canonical(event), stored.seq, time_text(stored.stored_at))
+        tree.append(leaf_hash(entry))
+        owner.do("UPDATE airgate_events SET entry = ?, leaf_hash = ? WHERE seq = ?", entry, leaf_hash(entry), stored.seq)
     owner.do("UPDATE airgate_head SET root = ?, frontier = ?", tree.root(), tree.to_bytes())
     assert store.verify().ok
 

@@ -197,8 +197,8 @@ def test_creating_twice_keeps_what_is_there(store, make):
 
 
 def test_a_schema_of_another_version_is_left_alone(store, url):
-    execute(url, "UPDATE airgate_schema SET version = 9")
-    with pytest.raises(AuditError, match="the audit schema has version 9; this Airgate writes version 1"):
+    execute(url, "UPDATE airgate_audit_version SET version_num = '9999'")
+    with pytest.raises(AuditError, match="the audit schema has version 9999; this Airgate knows up to 0002"):
         store.create()
 
 

@@ -1,5 +1,6 @@
-"""How the audit store reaches its database from any process: no pool, timeouts, few retries, no password shown."""
+"""How the audit store reaches its database from any process: timeouts, bounded retries, no password shown."""
 
+import os
 import random
 import time
 from collections.abc import Callable
@@ -7,8 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.pool import NullPool, QueuePool
 
 from airgate.errors import AuditError, ConfigError, nearest
 
@@ -18,8 +19,12 @@ _DRIVERS = {
     "sqlite": "sqlite", "sqlite+pysqlite": "sqlite",
     "postgres": _POSTGRESQL, "postgresql": _POSTGRESQL, _POSTGRESQL: _POSTGRESQL,
 }
-# serialization_failure, deadlock_detected, lock_not_available, admin_shutdown: the same request may pass next time.
-_TRANSIENT = {"40001", "40P01", "55P03", "57P01"}
+# serialization_failure, deadlock_detected, lock_not_available, admin_shutdown, crash_shutdown, cannot_connect_now: the same
+# request may pass next time.
+_TRANSIENT = {"40001", "40P01", "55P03", "57P01", "57P02", "57P03"}
+# What a server that can be reached says to somebody it will never let in.
+_REFUSED = ("authentication failed", "does not exist", "no pg_hba.conf entry", "permission denied")
+_LONGEST_PAUSE = 2.0
 _NO_TABLE = "42P01"
 _WRITES = "airgate_writes"
 _jitter = random.SystemRandom()
@@ -27,31 +32,45 @@ T = TypeVar("T")
 
 
 class Database:
-    """One audit database. Every transaction opens its own connection, so nothing is shared over a fork."""
+    """One audit database. Every transaction opens its own connection, so nothing is shared over a fork, unless one is kept."""
 
-    def __init__(self, url: str, timeout: float = 10.0) -> None:
+    def __init__(self, url: str, timeout: float = 10.0, patience: float = 0.0, *, keep: bool = False) -> None:
         """Read the URL; nothing is opened yet. `timeout` (seconds) bounds connecting and waiting for the lock.
 
-        Raises ConfigError for a URL that cannot serve.
+        `patience` (seconds) is how long a database that is down is asked again. With `keep`, a thread's connection stays
+        open for the next call: for those who append much. Raises ConfigError for a URL that cannot serve.
         """
         self.url = _read_url(url)
         self.where = _place(self.url)
-        self.engine = _engine(self.url, timeout)
+        self.engine = _engine(self.url, timeout, keep=keep)
+        self._patience = patience
+        self._owner = os.getpid()
+
+    @property
+    def dialect(self) -> str:
+        """'sqlite' or 'postgresql'."""
+        return self.engine.dialect.name
 
     def transact(self, work: Callable[[Connection], T], *, write: bool) -> T:
         """Run `work` in one transaction and give its result; a lost lock or a broken connection is tried again.
 
         `work` must be idempotent: a commit whose answer was lost is repeated. A read sees one snapshot.
-        Raises AuditError when the database cannot be reached or refuses.
+        Raises AuditError when the database cannot be reached within `patience`, or refuses.
         """
-        for attempt in range(ATTEMPTS):
+        if self._owner != os.getpid():  # forked: the connections that are open belong to the parent
+            self.engine.dispose(close=False)
+            self._owner = os.getpid()
+        began, attempt = time.monotonic(), 0
+        while True:
             try:
                 return self._once(work, write)
             except DBAPIError as error:
-                if attempt + 1 == ATTEMPTS or not _transient(error):
+                attempt += 1
+                over = attempt >= ATTEMPTS and time.monotonic() - began >= self._patience
+                down = self._patience > 0 and _down(error)
+                if over or not (down or _transient(error)):
                     raise AuditError(self._explain(error)) from None
-                time.sleep(_jitter.uniform(0.5, 1.0) * 0.02 * 2**attempt)
-        raise AssertionError("unreachable")
+                time.sleep(min(_jitter.uniform(0.5, 1.0) * 0.02 * 2**attempt, _LONGEST_PAUSE))
 
     def prepare(self) -> None:
         """Make the directory of a SQLite file; other databases are somebody else's to make."""
@@ -101,7 +120,7 @@ def _place(url: URL) -> str:
     return f"{host}:{url.port or 5432}/{url.database}"
 
 
-def _engine(url: URL, timeout: float) -> Engine:
+def _engine(url: URL, timeout: float, *, keep: bool) -> Engine:
     arguments: dict[str, Any]
     if url.drivername == "sqlite":
         arguments = {"timeout": timeout}
@@ -111,7 +130,7 @@ def _engine(url: URL, timeout: float) -> Engine:
         arguments = {"connect_timeout": max(2, round(timeout / 2)), "application_name": "airgate-audit"}
         if "options" not in url.query:
             arguments["options"] = f"-c lock_timeout={milliseconds} -c idle_in_transaction_session_timeout=60000"
-    engine = create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=arguments)
+    engine = create_engine(url, poolclass=QueuePool if keep else NullPool, hide_parameters=True, connect_args=arguments)
     if url.drivername == "sqlite":
         event.listen(engine, "connect", _open_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -138,3 +157,8 @@ def _transient(error: DBAPIError) -> bool:
     return locked or code in _TRANSIENT or error.connection_invalidated
 
 
+def _down(error: DBAPIError) -> bool:
+    """Whether no server answered, which another moment may change."""
+    said = str(error.orig)
+    return isinstance(error, OperationalError) and getattr(error.orig, "pgcode", None) is None and not any(
+        word in said for word in (*_REFUSED, "no such table"))

@@ -9,23 +9,31 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from airgate.audit.event import AuditEvent, event_of, load_json, time_text
+from airgate.audit.canonical_json import loads
+from airgate.audit.event import AuditEvent, event_of, time_text
 from airgate.audit.merkle import leaf_hash
+from airgate.audit.subjects import Subjects
 from airgate.errors import AuditError
 
 _OF_EVENT = ("event_id", "kind", "model", "version", "occurred_at")
 _OF_TASK = ("dag_id", "run_id", "task_id", "map_index", "try_number")
 _NO_TASK: dict[str, Any] = dict.fromkeys(_OF_TASK)
+SEARCHED = (*_OF_EVENT, *_OF_TASK)
 
 
 @dataclass(frozen=True)
 class StoredEvent:
-    """An event as the log holds it. `seq` is the leaf index, from 0; `stored_at` is the store's clock, UTC."""
+    """An event as the log holds it. `seq` is the leaf index, from 0; `stored_at` is the store's clock, UTC.
+
+    `event` has its personal fields in clear, or 'erased:...' where a person's key was destroyed; `entry` are the leaf's
+    bytes as they are hashed.
+    """
 
     seq: int
     event: AuditEvent
     stored_at: datetime
     leaf_hash: bytes
+    entry: bytes
 
 
 def entry_bytes(event: bytes, seq: int, stored_at: str) -> bytes:
@@ -36,28 +44,31 @@ def entry_bytes(event: bytes, seq: int, stored_at: str) -> bytes:
     return b'{"event":%b,"seq":%d,"stored_at":"%b"}' % (event, seq, stored_at.encode("ascii"))
 
 
-def columns(event: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the values by which the log can be searched, from an event's decoded JSON.
+def columns_of(event: AuditEvent) -> dict[str, Any]:
+    """Give the values by which the log can be searched. None of them is personal."""
+    task = event.task
+    return {
+        "event_id": str(event.event_id), "kind": event.kind, "model": event.model, "version": event.version,
+        "occurred_at": time_text(event.occurred_at),
+        **({name: getattr(task, name) for name in _OF_TASK} if task else _NO_TASK),
+    }
 
-    They repeat what the bytes say and are checked against them. Raises KeyError or TypeError when it is no event.
+
+def columns_in(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the same values as an event's decoded JSON has them, to check the columns against the bytes.
+
+    Raises KeyError or TypeError when it is no event.
     """
     task = event["task"] or _NO_TASK
     return {name: event[name] for name in _OF_EVENT} | {name: task[name] for name in _OF_TASK}
 
 
-def row_of(data: bytes, seq: int, stored_at: datetime) -> dict[str, Any]:
-    """Make the row of one event from its canonical bytes."""
-    stored = time_text(stored_at)
-    entry = entry_bytes(data, seq, stored)
-    return columns(load_json(data)) | {"seq": seq, "stored_at": stored, "entry": entry, "leaf_hash": leaf_hash(entry)}
-
-
-def parse_entry(entry: bytes, seq: int) -> StoredEvent:
+def parse_entry(entry: bytes, seq: int, subjects: Subjects) -> StoredEvent:
     """Read a leaf's bytes. Raises AuditError, naming the row, when they cannot be read."""
     try:
-        record = load_json(entry)
+        record = loads(entry)
+        event, personal = subjects.opened(record["event"])
         stored_at = datetime.fromisoformat(record["stored_at"])
-        return StoredEvent(record["seq"], event_of(record["event"]), stored_at, leaf_hash(entry))
-    except (AuditError, KeyError, TypeError, ValueError) as error:
+        return StoredEvent(record["seq"], event_of(event, personal), stored_at, leaf_hash(entry), entry)
+    except (AuditError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise AuditError(f"event {seq} cannot be read: {error}. Run `airgate audit verify`") from error
-

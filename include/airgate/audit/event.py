@@ -1,23 +1,27 @@
-"""One audit event and its exact bytes: the contract of everything that is ever recorded (format version 1)."""
+"""One audit event and its exact bytes: the contract of everything that is ever recorded (format version 2).
+
+docs/audit-format.md describes the bytes for whoever wants to read or verify them without this code.
+"""
 
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any, Literal, cast, get_args
 from uuid import UUID, uuid5
 
-import rfc8785
 from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, JsonValue
 
 from airgate import __version__
+from airgate.audit import canonical_json
 from airgate.contracts.base import Contract
 from airgate.errors import AuditError
 
 Kind = Literal[
     "task.started", "task.succeeded", "task.failed", "task.retrying", "task.skipped", "task.upstream_failed",
     "gate.verdict", "promotion.requested", "promotion.approved", "promotion.refused", "stage.moving", "stage.moved",
-    "drift.verdict", "retraining.decided", "manual.change", "audit.alarm",
+    "drift.verdict", "retraining.decided", "manual.change", "run.ended",
+    "audit.alarm", "audit.key", "audit.hold", "audit.erased", "audit.expired",
 ]
 KINDS: dict[Kind, str] = {
     "task.started": "a task try began to run",
@@ -35,15 +39,19 @@ KINDS: dict[Kind, str] = {
     "drift.verdict": "a window was compared with the reference data",
     "retraining.decided": "the governor decided whether a drift verdict leads to a training run",
     "manual.change": "a person changed a task's or run's state by hand; body.state is the new state",
-    "audit.alarm": "the log was offered something that contradicts it",
+    "run.ended": "a DAG run came to its end; who or what started it, and its state",
+    "audit.alarm": "something contradicts the log or cannot be explained by it, or a checkpoint could not be anchored",
+    "audit.key": "a key signs checkpoints from here on; body.replaces is the key before it",
+    "audit.hold": "a subject came under legal hold, or was released from it",
+    "audit.erased": "a subject's key was destroyed, or its erasure was refused",
+    "audit.expired": "the contents of old events were dropped; their hashes stay",
 }
 ActorKind = Literal["user", "schedule", "asset", "backfill", "system", "outside"]
 Source = Literal["operator", "callback", "listener", "api", "sweep", "cli"]
 
+# Kinds of actor behind which stands a person, by name.
+PEOPLE: tuple[ActorKind, ...] = ("user", "backfill", "outside")
 MAX_EVENT_BYTES = 64 * 1024
-MAX_DEPTH = 64
-FLOAT_KEY = "$float"
-_MAX_INT = 2**53 - 1
 _NAMESPACE = UUID("715ca83a-4fbb-566e-a455-6552a119dd1e")
 
 
@@ -86,11 +94,14 @@ class AuditEvent(Contract):
 
     `recovered` marks what the actor could not write itself and something else wrote later. `body` is JSON; its floats
     may be NaN or infinite, its integers stay within 2^53 - 1 (`canonical` refuses others).
+
+    `personal` names the texts of `body` that are about a person, by path, and whom: {"approvers.0.user": "ana"}. They, and
+    the name of an actor who is a person, are stored encrypted under that person's key; see `airgate.audit.subjects`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True)
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     event_id: UUID
     kind: Kind
     occurred_at: UtcTime
@@ -102,6 +113,11 @@ class AuditEvent(Contract):
     recovered: bool = False
     code: CodeRef = CodeRef()
     body: dict[str, JsonValue] = {}
+    personal: dict[str, Name] = Field(default={}, exclude=True)
+
+
+# Encrypts one text: (event id, path, subject, text) -> what stands in its place.
+Seal = Callable[[UUID, str, str, str], Any]
 
 
 def event_id_of(*parts: str | int) -> UUID:
@@ -131,20 +147,35 @@ def time_text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def canonical(event: AuditEvent) -> bytes:
+def canonical(event: AuditEvent, seal: Seal | None = None) -> bytes:
     """Give the event's RFC 8785 bytes: every key present, times as `time_text`, NaN as {"$float": "NaN"}.
 
-    Raises AuditError, naming the place, for an integer beyond 2^53 - 1, the reserved key "$float", text that is not
-    Unicode, nesting deeper than 64, or more than 64 KiB.
+    With `seal`, personal texts are replaced by what it gives; these are the bytes of the log.
+    Raises AuditError, naming the place, for an integer beyond 2^53 - 1, a reserved key, text that is not
+    Unicode, nesting deeper than 64, a personal path without text, or more than 64 KiB.
     """
-    record = event.model_dump(mode="python", exclude={"body"})
-    record["event_id"] = str(event.event_id)
-    record["occurred_at"] = time_text(event.occurred_at)
-    record["body"] = _encode(event.body, "body", 0)
+    body = canonical_json.encode(event.body, "body")
+    actor: dict[str, Any] = {"kind": event.actor.kind, "name": event.actor.name}
+    if seal is not None:
+        if event.actor.kind in PEOPLE:
+            actor["name"] = seal(event.event_id, "actor.name", event.actor.name, event.actor.name)
+        for path, subject in event.personal.items():
+            _seal_at(body.value, path, partial(seal, event.event_id, f"body.{path}", subject))
+    code, task = event.code, event.task
+    record = {
+        "actor": actor, "body": body.value,
+        "code": {"airgate": code.airgate, "commit": code.commit, "image": code.image},
+        "event_id": str(event.event_id), "kind": event.kind, "model": event.model,
+        "occurred_at": time_text(event.occurred_at), "recovered": event.recovered, "schema_version": event.schema_version,
+        "source": event.source,
+        "task": task and {"dag_id": task.dag_id, "map_index": task.map_index, "run_id": task.run_id,
+                          "task_id": task.task_id, "try_number": task.try_number},
+        "version": event.version,
+    }
     try:
-        data = bytes(rfc8785.dumps(record))
-    except rfc8785.CanonicalizationError as error:
-        raise AuditError(f"event {event.event_id} ({event.kind}) has no canonical form: {error}") from error
+        data = canonical_json.write(record, plain=body.plain)
+    except AuditError as error:
+        raise AuditError(f"event {event.event_id} ({event.kind}) has {error}") from error
     if len(data) > MAX_EVENT_BYTES:
         raise AuditError(
             f"event {event.event_id} ({event.kind}) has {len(data)} bytes; at most {MAX_EVENT_BYTES} "
@@ -154,60 +185,33 @@ def canonical(event: AuditEvent) -> bytes:
 
 
 def parse(data: bytes) -> AuditEvent:
-    """Read an event from its canonical bytes. Raises AuditError when they are not an event of format version 1."""
-    return event_of(load_json(data))
+    """Read an event from its canonical bytes. Raises AuditError when they are not an event of format version 1 or 2."""
+    return event_of(canonical_json.loads(data))
 
 
-def event_of(record: Any) -> AuditEvent:
-    """Make an event of its decoded JSON, as `load_json` gives it. Raises AuditError when it is not one."""
+def event_of(record: Any, personal: dict[str, str] | None = None) -> AuditEvent:
+    """Make an event of its decoded JSON, as `canonical_json.loads` gives it. Raises AuditError when it is not one."""
     try:
         fields = dict(record)
-        fields["body"] = _decode(fields["body"])
-        return AuditEvent.model_validate(fields)
+        fields["body"] = canonical_json.decode(fields["body"])
+        return AuditEvent.model_validate(fields | {"personal": personal or {}})
     except (ValueError, TypeError, KeyError) as error:
-        raise AuditError(f"this is not an audit event of format version 1: {error}") from error
+        raise AuditError(f"this is not an audit event of format version 1 or 2: {error}") from error
 
 
-def load_json(data: bytes) -> Any:
-    """Decode canonical JSON. An integer beyond 2^53 - 1 was a float (RFC 8785 writes 1e20 in digits) and is one again.
-
-    Raises AuditError when the bytes are not JSON.
-    """
-    try:
-        return json.loads(data, parse_int=_number)
-    except (ValueError, RecursionError) as error:
-        raise AuditError(f"these bytes are not JSON: {error}") from error
-
-
-def _number(digits: str) -> int | float:
-    return int(digits) if len(digits) < 16 or abs(float(digits)) <= _MAX_INT else float(digits)
-
-
-def _encode(value: JsonValue, path: str, depth: int) -> Any:
-    if depth > MAX_DEPTH:
-        raise AuditError(f"{path[:80]} is nested deeper than {MAX_DEPTH} levels; record the digest of an artifact")
-    if isinstance(value, bool) or value is None or isinstance(value, str):
-        return value
-    if isinstance(value, int):
-        if abs(value) > _MAX_INT:
-            raise AuditError(f"{path} is {value}; JSON numbers are exact up to 2^53 - 1 only: write it as a string")
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else {FLOAT_KEY: _FLOAT_NAMES[str(value)]}
-    if isinstance(value, Mapping):
-        if FLOAT_KEY in value:
-            raise AuditError(f"{path} has the key '{FLOAT_KEY}', which is kept for NaN and infinity: rename it")
-        return {key: _encode(item, f"{path}.{key}", depth + 1) for key, item in value.items()}
-    return [_encode(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
+def _seal_at(body: Any, path: str, seal: Callable[[str], Any]) -> None:
+    """Replace the text at a path of keys and list positions."""
+    *way, last = path.split(".")
+    place = body
+    for name in [*way, last]:
+        parent, key = place, int(name) if isinstance(place, list) and name.isdigit() else name
+        try:
+            place = parent[key]
+        except (LookupError, TypeError):
+            raise AuditError(f"personal path '{path}' leads nowhere in the event's body") from None
+    if not isinstance(place, str):
+        raise AuditError(f"personal path '{path}' names {type(place).__name__}, not text")
+    parent[key] = seal(place)
 
 
-def _decode(value: Any) -> Any:
-    if isinstance(value, dict):
-        if value.keys() == {FLOAT_KEY}:
-            return float(value[FLOAT_KEY])
-        return {key: _decode(item) for key, item in value.items()}
-    return [_decode(item) for item in value] if isinstance(value, list) else value
-
-
-_FLOAT_NAMES = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 ALL_KINDS = cast("tuple[Kind, ...]", get_args(Kind))

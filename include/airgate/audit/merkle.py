@@ -13,6 +13,8 @@ from airgate.errors import AuditError
 HASH_BYTES = 32
 EMPTY_ROOT = sha256(b"").digest()
 Range = tuple[int, int]
+# (level, index, hash): the root over the leaves [index * 2^level, (index + 1) * 2^level).
+Node = tuple[int, int, bytes]
 
 
 def leaf_hash(data: bytes) -> bytes:
@@ -35,14 +37,18 @@ class Frontier:
     size: int = 0
     peaks: list[bytes] = field(default_factory=list)
 
-    def append(self, leaf: bytes) -> None:
-        """Add one leaf, given its leaf hash."""
-        size, node = self.size, leaf
-        while size & 1:
+    def append(self, leaf: bytes) -> list[Node]:
+        """Add one leaf, given its leaf hash, and give the subtrees that it completes, smallest first."""
+        rest, node, level = self.size, leaf, 0
+        completed: list[Node] = []
+        while rest & 1:
             node = node_hash(self.peaks.pop(), node)
-            size >>= 1
+            rest >>= 1
+            level += 1
+            completed.append((level, rest, node))
         self.peaks.append(node)
         self.size += 1
+        return completed
 
     def root(self) -> bytes:
         """Give the tree's root; SHA-256 of nothing for the empty tree."""

@@ -30,14 +30,6 @@ DATABASES = {"airflow": "airflow", "mlflow": "mlflow", "airgate_audit": "audit_o
 SETTINGS = {"max_connections": "150", "shared_buffers": "64MB", "unix_socket_directories": "", "timezone": "UTC"}
 # Under root there must be another account, for PostgreSQL refuses to run as root.
 ACCOUNT = "airgate-postgres"
-# What the application may do in the audit log: add events and move the tree's head forward (triggers see to "forward").
-AUDIT_GRANTS = (
-    "GRANT USAGE ON SCHEMA public TO audit_writer",
-    "GRANT SELECT, INSERT ON airgate_events TO audit_writer",
-    "GRANT SELECT, UPDATE ON airgate_head TO audit_writer",
-    "GRANT SELECT ON airgate_schema TO audit_writer",
-)
-
 
 def programs() -> Path:
     """The folder with `initdb` and `postgres`. Raises ConfigError when the package is not installed."""
@@ -125,14 +117,12 @@ def create_databases(credentials: Credentials, port: int) -> None:
 
 
 def create_audit_log(credentials: Credentials, port: int) -> None:
-    """Make the audit log's tables as their owner, and grant the writer what it needs and no more."""
+    """Make or upgrade the audit log's tables as their owner, and grant the writer what it needs and no more."""
     from airgate.audit.store import AuditStore
 
-    AuditStore(url(credentials, "audit_owner", "airgate_audit", port)).create()
-    with contextlib.closing(_connect(credentials, port, "audit_owner", "airgate_audit")) as connection:
-        for grant in AUDIT_GRANTS:
-            with connection.cursor() as cursor:
-                cursor.execute(grant)
+    store = AuditStore(url(credentials, "audit_owner", "airgate_audit", port))
+    store.create()
+    store.grant("audit_writer")
 
 
 def _connect(credentials: Credentials, port: int, role: str, database: str = "postgres") -> Any:
