@@ -19,6 +19,7 @@ class Settings:
     runtime: Literal["local", "kubernetes"]
     artifact_store: str
     audit_url: str
+    audit_anchors: str
     mlflow_uri: str
     data_repository: str
     predictions: str
@@ -52,6 +53,7 @@ def _read(variables: tuple[tuple[str, str], ...], folder: str) -> Settings:
         runtime=cast('Literal["local", "kubernetes"]', runtime),
         artifact_store=env.get("AIRGATE_ARTIFACT_STORE", f"file://{home}/artifacts"),
         audit_url=env.get("AIRGATE_AUDIT_URL", f"sqlite:///{home}/audit.db"),
+        audit_anchors=env.get("AIRGATE_AUDIT_ANCHORS", ""),
         mlflow_uri=env.get("AIRGATE_MLFLOW_URI", f"sqlite:///{home}/mlflow.db"),
         data_repository=env.get("AIRGATE_DATA_REPOSITORY", str(home / "data")),
         predictions=env.get("AIRGATE_PREDICTIONS", f"file://{home}/predictions"),
