@@ -19,6 +19,9 @@ class Settings:
     runtime: Literal["local", "kubernetes"]
     artifact_store: str
     audit_url: str
+    audit_owner_url: str
+    audit_key: str | None
+    audit_origin: str
     audit_anchors: str
     mlflow_uri: str
     data_repository: str
@@ -53,6 +56,9 @@ def _read(variables: tuple[tuple[str, str], ...], folder: str) -> Settings:
         runtime=cast('Literal["local", "kubernetes"]', runtime),
         artifact_store=env.get("AIRGATE_ARTIFACT_STORE", f"file://{home}/artifacts"),
         audit_url=env.get("AIRGATE_AUDIT_URL", f"sqlite:///{home}/audit.db"),
+        audit_owner_url=env.get("AIRGATE_AUDIT_OWNER_URL") or env.get("AIRGATE_AUDIT_URL", f"sqlite:///{home}/audit.db"),
+        audit_key=env.get("AIRGATE_AUDIT_KEY"),
+        audit_origin=env.get("AIRGATE_AUDIT_ORIGIN", "airgate.local/audit"),
         audit_anchors=env.get("AIRGATE_AUDIT_ANCHORS", ""),
         mlflow_uri=env.get("AIRGATE_MLFLOW_URI", f"sqlite:///{home}/mlflow.db"),
         data_repository=env.get("AIRGATE_DATA_REPOSITORY", str(home / "data")),
