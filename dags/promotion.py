@@ -11,4 +11,5 @@ for spec in sound_models():
         request = RequestPromotion(task_id="request", spec=spec)
         approvals = [ask(spec, role) for role in spec.promotion.approvers]
         # all_done: a refusal and a timeout must reach the task that writes them down
-        request >> approvals >> ApplyPromotion(task_id="apply", spec=spec, trigger_rule="all_done")
+        request >> approvals >> ApplyPromotion(
+            task_id="apply", spec=spec, trigger_rule="all_done", outlets=[assets.promotions()])

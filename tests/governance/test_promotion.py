@@ -53,7 +53,7 @@ def test_nobody_answered() -> None:
      "risk_officer: omar refused: recall is too low"),
     (answer("risk_officer", "omar", chosen=[]), "omar refused"),
     (answer("risk_officer", "omar", chosen=["Approve", "Refuse"]), "omar refused"),
-    (answer("risk_officer", "eve"), "eve is not named for this role; named: omar"),
+    (answer("risk_officer", "eve"), "eve is not named for this role in model.yaml"),
     (answer("risk_officer", "omar", body="another text"), "is not the text of this request"),
     (answer("risk_officer", "omar", body=f"all fine `{REQUEST.digest()}`"), "is not the text of this request"),
     (answer("risk_officer", "omar", subject="risk_officer: a mere formality"), "is not the text of this request"),

@@ -1,4 +1,4 @@
-"""`airgate audit`: create, verify, show, sweep."""
+"""`airgate audit`: create, verify, show, sweep. The verbs that keep the log stand in `cli_keep`."""
 
 import argparse
 import json
@@ -6,6 +6,7 @@ import sys
 from datetime import timedelta
 
 from airgate import settings
+from airgate.audit import cli_keep
 from airgate.audit.completeness import AirflowAccount
 from airgate.audit.entry import StoredEvent
 from airgate.audit.event import KINDS, canonical, time_text
@@ -17,9 +18,10 @@ EXIT_INCOMPLETE = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the four verbs."""
+    """Declare the verbs."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    create = verbs.add_parser("create", help="make the log's tables; does nothing where they are")
+    create = verbs.add_parser("create", help="make the log's tables, or bring those of an older release up to date")
+    create.add_argument("--writer", metavar="ROLE", help="grant this PostgreSQL role what Airflow's processes need, and no more")
     verify = verbs.add_parser("verify", help="hash the whole log again; exit 0 ok, 1 tampered, 3 incomplete")
     verify.add_argument("--complete", action="store_true", help="also compare it with Airflow's own account (REST API)")
     show = verbs.add_parser("show", help="list events, the newest last")
@@ -31,18 +33,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument("--json", action="store_true", help="one JSON object a line")
     sweep = verbs.add_parser("sweep", help="add what Airflow says happened and the log lacks, marked as recovered")
     sweep.add_argument("--settle", type=float, default=0.0, metavar="SECONDS", help="leave what ended later")
-    for verb in (create, verify, show, sweep):
-        verb.add_argument("--url", help="the log's database (default: AIRGATE_AUDIT_URL)")
+    cli_keep.add_arguments(verbs)
+    for name, verb in verbs.choices.items():
+        variable = "AIRGATE_AUDIT_OWNER_URL, then AIRGATE_AUDIT_URL" if name in cli_keep.OWNER else "AIRGATE_AUDIT_URL"
+        verb.add_argument("--url", help=f"the log's database (default: {variable})")
 
 
 def run(args: argparse.Namespace) -> int:
     """Do what was asked and give the exit code. Raises AuditError or ConfigError where it cannot be done."""
-    store = AuditStore(args.url or settings.load().audit_url)
-    return {"create": _create, "verify": _verify, "show": _show, "sweep": _sweep}[args.verb](store, args)
+    if args.verb == "keygen":
+        return cli_keep.keygen(args)
+    now = settings.load()
+    store = AuditStore(args.url or (now.audit_owner_url if args.verb in cli_keep.OWNER else now.audit_url))
+    runs = {"create": _create, "verify": _verify, "show": _show, "sweep": _sweep} | cli_keep.RUNS
+    return runs[args.verb](store, args)
 
 
-def _create(store: AuditStore, _args: argparse.Namespace) -> int:
+def _create(store: AuditStore, args: argparse.Namespace) -> int:
     store.create()
+    if args.writer:
+        store.grant(args.writer)
     _print(f"audit log at {store.where}: {store.head()[0]} events")
     return 0
 

@@ -14,7 +14,7 @@ from airgate.audit.canonical_json import loads
 from airgate.audit.clocks import Clocks
 from airgate.audit.entry import columns_in
 from airgate.audit.merkle import Frontier, leaf_hash
-from airgate.audit.retention import Expired
+from airgate.audit.expired import Expired
 from airgate.audit.schema import EVENTS, TREE
 from airgate.audit.writing import TILE, head
 from airgate.errors import AuditError

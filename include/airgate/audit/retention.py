@@ -1,45 +1,144 @@
-"""Which events may lose their contents, and which have. Their hashes stay, so every proof still verifies."""
+"""How long events keep their contents, and letting them expire. Their hashes stay, so every proof still verifies."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import yaml
+from pydantic import Field, ValidationError
+from sqlalchemy import Connection, select, update
+
+from airgate.audit.event import Actor, AuditEvent, event_id_of, time_text
+from airgate.audit.expired import Expired
+from airgate.audit.schema import EVENTS
+from airgate.audit.store import AuditStore
+from airgate.contracts.base import Contract
+from airgate.errors import ConfigError, nearest
+
+FILE = Path(__file__).parents[2] / "compliance" / "retention.yaml"
+# An event holds 64 KiB; so many ranges of numbers fit.
+_RANGES = 1500
+_BATCH = 5000
+_GONE = ("entry", "model", "version", "dag_id", "run_id", "task_id", "map_index", "try_number")
 
 
-@dataclass
-class Expired:
-    """Holds the rows without contents against what `audit.expired` events, which come later, say of them.
+class RetentionClass(Contract):
+    """How many months an event's contents are kept, and which rule says so."""
 
-    Such an event lists ranges of seqs, first and last inclusive: {"ranges": [[0, 17], [19, 40]]}.
+    months: int = Field(ge=1, le=1200)
+    source: str = Field(min_length=1)
+
+
+class Rule(Contract):
+    """Which events belong to a class: by kind or by model, with '*' at the end or alone."""
+
+    kinds: list[str] = ["*"]
+    models: list[str] = ["*"]
+    class_name: str = Field(alias="class")
+
+    def fits(self, kind: str, model: str | None) -> bool:
+        """Whether an event of this kind, about this model, belongs here."""
+        return any(fnmatchcase(kind, one) for one in self.kinds) and any(fnmatchcase(model or "", one) for one in self.models)
+
+
+class Retention(Contract):
+    """The times of an installation. Among the rules that fit, the longest wins."""
+
+    classes: dict[str, RetentionClass]
+    rules: list[Rule]
+
+    def class_of(self, kind: str, model: str | None) -> str | None:
+        """Give the class of an event; None if it never expires."""
+        if kind.startswith("audit."):
+            return None
+        names = [rule.class_name for rule in self.rules if rule.fits(kind, model)]
+        return max(names, key=lambda name: self.classes[name].months, default=None)
+
+
+def load(path: Path = FILE) -> Retention:
+    """Read the retention file. Raises ConfigError, naming the place in it, when it is wrong."""
+    try:
+        found = Retention.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigError(f"{path}: the retention file cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {error}") from None
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()[:5])
+        raise ConfigError(f"{path}: {wrong}") from None
+    for rule in found.rules:
+        if rule.class_name not in found.classes:
+            raise ConfigError(f"{path}: a rule names the class '{rule.class_name}'; {nearest(rule.class_name, found.classes)}")
+    return found
+
+
+def due(store: AuditStore, retention: Retention, now: datetime) -> dict[str, list[int]]:
+    """Give the seqs of the events whose time is over, by class, in the order of seq. By the store's clock."""
+    query = select(EVENTS.c.seq, EVENTS.c.kind, EVENTS.c.model, EVENTS.c.stored_at).where(EVENTS.c.entry.is_not(None))
+    oldest = min((one.months for one in retention.classes.values()), default=0)
+    query = query.where(EVENTS.c.stored_at < time_text(_months_before(now, oldest))).order_by(EVENTS.c.seq)
+    limits = {name: time_text(_months_before(now, one.months)) for name, one in retention.classes.items()}
+
+    def work(connection: Connection) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for row in connection.execute(query):
+            name = retention.class_of(row.kind, row.model)
+            if name is not None and row.stored_at < limits[name]:
+                found.setdefault(name, []).append(row.seq)
+        return found
+
+    return store.database.transact(work, write=False)
+
+
+def expire(store: AuditStore, retention: Retention, now: datetime, *, by: Actor) -> int:
+    """Drop the contents of the events whose time is over, on record before it is done; give how many. Needs the owner's rights.
+
+    Interrupted, it goes on at the next call: what is on record as expired is dropped then.
     """
+    for name, seqs in due(store, retention, now).items():
+        ranges = ranges_of(seqs)
+        for start in range(0, len(ranges), _RANGES):
+            _record(store, name, retention.classes[name], ranges[start : start + _RANGES], now, by)
+    dropped = 0
+    for first, last in _recorded(store):
+        for low in range(first, last + 1, _BATCH):
+            dropped += _drop(store, low, min(last, low + _BATCH - 1))
+    return dropped
 
-    without: list[list[int]] = field(default_factory=list)
-    ranges: list[tuple[int, int]] = field(default_factory=list)
 
-    def gone(self, seq: int) -> None:
-        """Note a row whose contents are gone; in the order of seq."""
-        if self.without and self.without[-1][1] == seq - 1:
-            self.without[-1][1] = seq
+def ranges_of(seqs: Iterable[int]) -> list[list[int]]:
+    """Write ascending numbers as ranges, first and last inclusive."""
+    ranges: list[list[int]] = []
+    for seq in seqs:
+        if ranges and ranges[-1][1] == seq - 1:
+            ranges[-1][1] = seq
         else:
-            self.without.append([seq, seq])
+            ranges.append([seq, seq])
+    return ranges
 
-    def read(self, event: Mapping[str, Any]) -> None:
-        """Take an event's decoded JSON. Raises KeyError, TypeError or ValueError when it is no event."""
-        if event["kind"] == "audit.expired":
-            self.ranges += [(int(first), int(last)) for first, last in event["body"]["ranges"]]
 
-    def unexplained(self) -> int | None:
-        """Give the first row that nothing explains, None if there is none."""
-        covered = iter(sorted(self.ranges))
-        first, last = next(covered, (0, -1))
-        for start, end in self.without:
-            seq = start
-            while seq <= end:
-                while last < seq:
-                    following = next(covered, None)
-                    if following is None:
-                        return seq
-                    first, last = following
-                if first > seq:
-                    return seq
-                seq = last + 1
-        return None
+def _record(store: AuditStore, name: str, rule: RetentionClass, ranges: list[list[int]], now: datetime, by: Actor) -> None:
+    store.append_if_absent(AuditEvent.model_validate({
+        "event_id": event_id_of("audit.expired", name, ranges[0][0], ranges[-1][1]), "kind": "audit.expired",
+        "occurred_at": now, "actor": by, "source": "cli",
+        "body": {"class": name, "months": rule.months, "rule": rule.source, "ranges": ranges}}))
+
+
+def _recorded(store: AuditStore) -> list[tuple[int, int]]:
+    found = Expired()
+    for stored in store.events(kind="audit.expired"):
+        found.read({"kind": stored.event.kind, "body": stored.event.body})
+    return sorted(found.ranges)
+
+
+def _drop(store: AuditStore, first: int, last: int) -> int:
+    query = update(EVENTS).where(EVENTS.c.seq >= first, EVENTS.c.seq <= last, EVENTS.c.entry.is_not(None))
+    return store.database.transact(
+        lambda connection: connection.execute(query.values(dict.fromkeys(_GONE))).rowcount, write=True)
+
+
+def _months_before(now: datetime, months: int) -> datetime:
+    count = now.year * 12 + now.month - 1 - months
+    # The 31st of a month that has 30 days: the first moment that is surely late enough is the same day counted from the 28th.
+    return now.astimezone(UTC).replace(year=count // 12, month=count % 12 + 1, day=min(now.day, 28))

@@ -18,5 +18,10 @@ def drift(model: str) -> Asset:
     return _asset(model, "drift")
 
 
+def promotions() -> Asset:
+    """A promotion of any model was decided. Has the audit log signed at once."""
+    return Asset(name="airgate.promotions", uri="airgate://promotions", group="airgate")
+
+
 def _asset(model: str, what: str) -> Asset:
     return Asset(name=f"{model}.{what}", uri=f"airgate://{model}/{what}", group="airgate")

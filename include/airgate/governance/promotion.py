@@ -53,7 +53,7 @@ def _problem(answer: Answer | None, role: str, people: list[str], request: Promo
     checks = [
         (answer.chosen != [APPROVE], f"{role}: {person} refused" + (f": {answer.reason}" if answer.reason else "")),
         (person not in {canonical_person(name) for name in people},
-         f"{role}: {person} is not named for this role; named: {', '.join(people)}"),
+         f"{role}: {person} is not named for this role in model.yaml"),
         (person in asked_by, f"{role}: {person} asked for this promotion and cannot approve it"),
         (answer.at > request.expires_at, f"{role}: {person} answered after the request had expired"),
     ]

@@ -1,6 +1,7 @@
 """A promotion's two ends: the request that people answer, and the application that trusts nothing but the records."""
 
 import secrets
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,21 +10,19 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airgate import settings
 from airgate.airflow_api import AirflowApi
-from airgate.audit.event import Actor, AuditEvent
+from airgate.audit.event import PEOPLE, Actor, AuditEvent
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.payloads import Candidate, Verdict
 from airgate.contracts.promotion import Approval, Decision, PromotionRequest
 from airgate.contracts.runs import dag_id
 from airgate.errors import PromotionError
 from airgate.governance import promotion
-from airgate.lifecycle import recording
+from airgate.lifecycle import people, recording
 from airgate.lifecycle.candidate import REGISTER_TASK
 from airgate.lifecycle.request_text import body_of, subject_of
 from airgate.lifecycle.retraining import RETRAINING_RUN
 from airgate.registry.answers import AirflowAnswers
 
-# Kinds of actor behind which stands a person, by name.
-PEOPLE = ("user", "backfill", "outside")
 # An approval given in the last minute must still be usable when the machine was down for a night.
 GRACE = timedelta(hours=24)
 
@@ -64,7 +63,7 @@ class RequestPromotion(BaseOperator):
             code_version=recording.code_version(context), nonce=secrets.token_hex(16),
         )
         recorded = recording.record(context, "promotion.requested", request.model, request.version,
-                                    request.model_dump(mode="json"), once=())
+                                    request.model_dump(mode="json"), once=(), personal=people.in_request(request))
         return text_of(PromotionRequest.model_validate(recorded.body))
 
 
@@ -104,14 +103,15 @@ class ApplyPromotion(BaseOperator):
             answers = AirflowAnswers(api).answers(self.dag_id, run_id, list(self.spec.promotion.approvers))
         decision = promotion.decide(request, answers, self.spec.promotion, datetime.now(UTC), subject=text["subject"],
                                     body=text["body"])
-        return self._settle(context, request, decision)
+        return self._settle(context, request, decision, [answer.user for answer in answers if answer.user])
 
-    def _settle(self, context: Any, request: PromotionRequest, decision: Decision) -> dict[str, Any]:
+    def _settle(self, context: Any, request: PromotionRequest, decision: Decision, answered: list[str]) -> dict[str, Any]:
         for approval in decision.approvals:
             recording.record(context, "promotion.approved", request.model, request.version, approval.model_dump(mode="json"),
-                             once=(approval.role,), actor=Actor(kind="user", name=approval.user))
+                             once=(approval.role,), actor=Actor(kind="user", name=approval.user),
+                             personal=people.in_approval(approval))
         if not decision.approved:
-            return self._refuse(context, request, decision.reasons)
+            return self._refuse(context, request, decision.reasons, answered)
         return self._move(context, request, decision.approvals)
 
     def _move(self, context: Any, request: PromotionRequest, approvals: list[Approval]) -> dict[str, Any]:
@@ -132,13 +132,16 @@ class ApplyPromotion(BaseOperator):
         except PromotionError as conflict:
             return self._refuse(context, request, [str(conflict)])
         approvers = [approval.model_dump(mode="json", include={"role", "user"}) for approval in approvals]
-        recording.record(context, "stage.moved", request.model, request.version, {**move, "approvers": approvers}, once=())
+        recording.record(context, "stage.moved", request.model, request.version, {**move, "approvers": approvers}, once=(),
+                         personal=people.in_approvers(approvals))
         self.log.info("version %s is now in %s", request.version, request.to_stage)
         return {"outcome": "applied", "version": request.version, "reasons": []}
 
-    def _refuse(self, context: Any, request: PromotionRequest, reasons: list[str]) -> dict[str, Any]:
+    def _refuse(self, context: Any, request: PromotionRequest, reasons: list[str],
+                answered: Sequence[str] = ()) -> dict[str, Any]:
         body = {"request_digest": request.digest(), "reasons": reasons}
-        recording.record(context, "promotion.refused", request.model, request.version, body, once=())
+        recording.record(context, "promotion.refused", request.model, request.version, body, once=(),
+                         personal=people.in_reasons(reasons, answered))
         self.log.warning("refused: %s", "; ".join(reasons))
         return {"outcome": "refused", "version": request.version, "reasons": reasons}
 

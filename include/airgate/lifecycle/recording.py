@@ -24,10 +24,11 @@ def store() -> "AuditStore":
 
 
 def record(context: Any, kind: Kind, model: str, version: str | None, body: dict[str, Any], *, once: Sequence[str],
-           actor: Actor | None = None) -> AuditEvent:
+           actor: Actor | None = None, personal: dict[str, str] | None = None) -> AuditEvent:
     """Append a decision of this task and give the event, or give the one that an earlier try of it appended.
 
     `once` tells apart several decisions of one kind in one task. `actor` is who decided, if not who started the run.
+    `personal` names the texts of `body` that are about a person, and whom; see AuditEvent.
     """
     ti = context["ti"]
     map_index = -1 if ti.map_index is None else ti.map_index
@@ -40,6 +41,7 @@ def record(context: Any, kind: Kind, model: str, version: str | None, body: dict
         event_id=event_id, kind=kind, occurred_at=datetime.now(UTC), actor=actor or actor_of(context),
         task=TaskRef(dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=map_index, try_number=ti.try_number),
         model=model, version=version, source="operator", code=step_record.code_of(ti), body=body,
+        personal=personal or {},
     )
     log.append(event)
     return event

@@ -2,8 +2,10 @@
 
 import base64
 import secrets
+import socket
 from dataclasses import dataclass
 
+from airgate.audit import signing
 from airgate.platform.layout import Layout
 from airgate.platform.private_files import read_json, write_json
 
@@ -16,7 +18,8 @@ WHO = {
     "omar": "risk officer, approves",
     "airgate": "service account, reads only",
 }
-KEYS = ("fernet_key", "api_secret", "jwt_secret", "postgres", "airflow", "mlflow", "audit_owner", "audit_writer")
+KEYS = ("fernet_key", "api_secret", "jwt_secret", "postgres", "airflow", "mlflow", "audit_owner", "audit_writer",
+        "audit_origin")
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ def ensure(layout: Layout) -> Credentials:
     """Read what was drawn before and draw what is missing. Both files have mode 0600."""
     keys_file = layout.home / "keys.json"
     keys, passwords = read_json(keys_file), read_json(layout.passwords)
+    if not layout.audit_key.exists():
+        signing.write_new(layout.audit_key)
     new_keys = {name: _draw(name) for name in KEYS if name not in keys}
     if new_keys:
         write_json(keys_file, keys | new_keys)
@@ -46,6 +51,8 @@ def ensure(layout: Layout) -> Credentials:
 
 
 def _draw(name: str) -> str:
+    if name == "audit_origin":  # no secret: the name of this installation's log, in every checkpoint
+        return f"{socket.gethostname()}/airgate-{secrets.token_hex(4)}"
     if name == "fernet_key":  # Fernet's own form: 32 bytes, URL-safe base64 with padding
         return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
     return secrets.token_urlsafe(64)  # the tokens are signed with HMAC-SHA512, whose key should have 64 bytes

@@ -27,7 +27,8 @@ QUIET = {  # nobody is told that this runs
 }
 NOT_INHERITED = ("AIRFLOW", "MLFLOW", "PG", "PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP")
 # What only Airflow's own processes may know.
-ONLY_AIRFLOW = ("AIRGATE_AUDIT_URL", "AIRGATE_API_USER", "AIRGATE_API_PASSWORD")
+ONLY_AIRFLOW = ("AIRGATE_AUDIT_URL", "AIRGATE_AUDIT_OWNER_URL", "AIRGATE_AUDIT_KEY", "AIRGATE_AUDIT_ANCHORS", "AIRGATE_API_USER",
+                "AIRGATE_API_PASSWORD")
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,11 @@ def for_airflow(installation: Installation) -> dict[str, str]:
         "AIRGATE_API_USER": "airgate",
         "AIRGATE_API_PASSWORD": installation.credentials.passwords["airgate"],
         "AIRGATE_AUDIT_URL": audit_url(installation),
+        "AIRGATE_AUDIT_ORIGIN": keys["audit_origin"],
+        "AIRGATE_AUDIT_KEY": f"file:{layout.audit_key}",
+        "AIRGATE_AUDIT_ANCHORS": layout.audit_anchor.as_uri(),
     }
+    ours |= {name: os.environ[name] for name in ours if name.startswith("AIRGATE_AUDIT_") and os.environ.get(name)}
     return common(installation) | {f"AIRFLOW__{name}": value for name, value in settings.items()} | ours
 
 
@@ -140,6 +145,9 @@ def audit_url(installation: Installation) -> str:
 def write_file(installation: Installation) -> None:
     """Leave what `airgate` commands need in `.airgate/environment` (mode 0600), in a form that a shell reads too."""
     environment = for_airflow(installation)
+    if "AIRGATE_AUDIT_URL" not in os.environ:
+        # The owner's rights are for commands that a person gives; no process of the installation has them.
+        environment["AIRGATE_AUDIT_OWNER_URL"] = installation.database("audit_owner", "airgate_audit")
     lines = [f"{name}={shlex.quote(environment[name])}" for name in sorted(environment) if name.startswith("AIRGATE_")]
     write_private(installation.layout.environment_file, "\n".join(lines) + "\n")
 

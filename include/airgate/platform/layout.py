@@ -43,6 +43,16 @@ class Layout:
         return self.home / "mlflow-artifacts"
 
     @property
+    def audit_key(self) -> Path:
+        """The key that signs the audit log's checkpoints."""
+        return self.home / "audit-key.pem"
+
+    @property
+    def audit_anchor(self) -> Path:
+        """Where checkpoints are kept outside the database. On another machine they would be worth more."""
+        return self.home / "audit-checkpoints"
+
+    @property
     def data(self) -> Path:
         """The data repository of the demo."""
         return self.home / "data"
