@@ -72,6 +72,6 @@ def make() -> Callable[..., AuditEvent]:
 def make_event(number: int = 0, kind: Any = "task.succeeded", **fields: Any) -> AuditEvent:
     task = TaskRef(dag_id="d", run_id=f"r{number % 3}", task_id=f"t{number}", try_number=1)
     return task_event(
-        kind, fields.pop("task", task), actor=Actor(kind="user", name="ana"), source="operator",
+        kind, fields.pop("task", task), actor=fields.pop("actor", Actor(kind="user", name="ana")), source="operator",
         **({"occurred_at": MOMENT, "body": {"number": number}} | fields),
     )

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, select
-from sqlalchemy.exc import IntegrityError
 
 from airgate.audit.anchors import Anchor
 from airgate.audit.entry import StoredEvent
@@ -25,7 +24,7 @@ from airgate.audit.writing import head
 from airgate.errors import AuditError
 
 ACTOR = Actor(kind="system", name="audit upkeep")
-_ATTEMPTS = 3
+_LOCK = 0x4169726761746532  # any constant that nobody else locks
 
 
 @dataclass
@@ -43,12 +42,7 @@ def checkpoint(store: AuditStore, signer: Signer, *also: Signer) -> Note:
     rotation, the key before. Raises AuditError when the store fails, or when the key is not the one on record.
     """
     _put_key_on_record(store, signer, also)
-    for _ in range(_ATTEMPTS):
-        try:
-            return store.database.transact(lambda connection: _sign(connection, signer, also), write=True)
-        except _Raced:
-            continue
-    raise AuditError("other processes sign checkpoints at the same time; try again")
+    return store.database.transact(lambda connection: _sign(connection, signer, also), write=True)
 
 
 def rotate(store: AuditStore, old: Signer, new: Signer) -> Note:
@@ -112,11 +106,10 @@ def anchor_all(store: AuditStore, anchors: Sequence[Anchor]) -> Anchored:
     return result
 
 
-class _Raced(Exception):
-    """Another process signed a checkpoint of this size."""
-
-
 def _sign(connection: Connection, signer: Signer, also: Sequence[Signer]) -> Note:
+    if connection.dialect.name == "postgresql":
+        # One at a time, or two would follow the same one. On SQLite the transaction itself holds the lock.
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
     size = head(connection).size
     before = _newest(connection)
     if before is not None and before.size >= size and all(before.signed_by(one.public) for one in (signer, *also)):
@@ -127,10 +120,7 @@ def _sign(connection: Connection, signer: Signer, also: Sequence[Signer]) -> Not
         lines.append(f"previous {b64encode(hashlib.sha256(before.raw).digest()).decode()}")
     text = "".join(f"{line}\n" for line in [*lines, f"time {made_at}"]).encode()
     note = text + b"\n" + b"".join(one.signature_line(text) for one in (signer, *also))
-    try:
-        connection.execute(CHECKPOINTS.insert().values(size=size, note=note, made_at=made_at))
-    except IntegrityError:
-        raise _Raced from None
+    connection.execute(CHECKPOINTS.insert().values(size=size, note=note, made_at=made_at))
     return Note.parse(note)
 
 

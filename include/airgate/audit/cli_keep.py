@@ -21,7 +21,7 @@ def add_arguments(verbs: Any) -> None:
     """Declare the verbs."""
     verbs.add_parser("keygen", help="draw a key that signs checkpoints").add_argument("file", type=Path)
     verbs.add_parser("checkpoint", help="sign the log as it is, and hand the checkpoint to the anchors")
-    rotate = verbs.add_parser("rotate-key", help="let a new key sign from here on; the one in AIRGATE_AUDIT_KEY vouches for it")
+    rotate = verbs.add_parser("rotate-key", help="let a new key sign; the one in AIRGATE_AUDIT_KEY vouches for it")
     rotate.add_argument("new", help="the new key: file:PATH or env:VARIABLE")
     for name, help_text in (("erase", "destroy the key under which a person's names and texts are encrypted"),
                             ("hold", "put a person under legal hold: erasing is refused"),

@@ -156,7 +156,7 @@ def canonical(event: AuditEvent, seal: Seal | None = None) -> bytes:
     """
     body = canonical_json.encode(event.body, "body")
     actor: dict[str, Any] = {"kind": event.actor.kind, "name": event.actor.name}
-    if seal is not None:
+    if seal is not None and event.schema_version > 1:  # format 1 sealed nothing
         if event.actor.kind in PEOPLE:
             actor["name"] = seal(event.event_id, "actor.name", event.actor.name, event.actor.name)
         for path, subject in event.personal.items():

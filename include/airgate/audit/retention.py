@@ -99,7 +99,7 @@ def expire(store: AuditStore, retention: Retention, now: datetime, *, by: Actor)
     for name, seqs in due(store, retention, now).items():
         ranges = ranges_of(seqs)
         for start in range(0, len(ranges), _RANGES):
-            _record(store, name, retention.classes[name], ranges[start : start + _RANGES], now, by)
+            store.append_if_absent(_event(name, retention.classes[name], ranges[start : start + _RANGES], now, by))
     dropped = 0
     for first, last in _recorded(store):
         for low in range(first, last + 1, _BATCH):
@@ -118,11 +118,11 @@ def ranges_of(seqs: Iterable[int]) -> list[list[int]]:
     return ranges
 
 
-def _record(store: AuditStore, name: str, rule: RetentionClass, ranges: list[list[int]], now: datetime, by: Actor) -> None:
-    store.append_if_absent(AuditEvent.model_validate({
+def _event(name: str, rule: RetentionClass, ranges: list[list[int]], now: datetime, by: Actor) -> AuditEvent:
+    return AuditEvent.model_validate({
         "event_id": event_id_of("audit.expired", name, ranges[0][0], ranges[-1][1]), "kind": "audit.expired",
         "occurred_at": now, "actor": by, "source": "cli",
-        "body": {"class": name, "months": rule.months, "rule": rule.source, "ranges": ranges}}))
+        "body": {"class": name, "months": rule.months, "rule": rule.source, "ranges": ranges}})
 
 
 def _recorded(store: AuditStore) -> list[tuple[int, int]]:

@@ -65,7 +65,7 @@ class Layout:
     def make(self) -> None:
         """Make the folders, closed to other accounts."""
         self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for folder in (self.airflow, self.logs, self.run, self.mlflow_artifacts):
+        for folder in (self.airflow, self.logs, self.run, self.mlflow_artifacts, self.audit_anchor):
             folder.mkdir(exist_ok=True, mode=0o700)
 
 

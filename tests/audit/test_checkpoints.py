@@ -1,0 +1,141 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from airgate.audit import checkpoints, signing
+from airgate.audit.anchors import AnchorError, open_anchors
+from airgate.audit.merkle import root_of
+from airgate.errors import AuditError
+
+NAME = "audit.example.org/airgate"
+
+
+def signer():
+    return signing.signer_of(Ed25519PrivateKey.generate(), NAME)
+
+
+@pytest.fixture
+def key():
+    return signer()
+
+
+def test_a_checkpoint_signs_what_is_there(store, make, key):
+    store.append(make(0))
+    note = checkpoints.checkpoint(store, key)
+    assert note.origin == NAME
+    assert note.size == 2  # the event, and the key on record
+    assert note.root == root_of(stored.leaf_hash for stored in store.events()) == store.head()[1]
+    assert note.previous is None
+    assert note.signed_by(key.public)
+    assert not note.signed_by(signer().public)
+    assert [stored.event.body for stored in store.events(kind="audit.key")] == [
+        {"vkey": key.public.text(), "replaces": None}]
+    assert checkpoints.newest(store) == note
+
+
+def test_each_is_chained_to_the_one_before(store, make, key):
+    notes = []
+    for number in range(3):
+        store.append(make(number))
+        notes.append(checkpoints.checkpoint(store, key))
+    assert [note.size for note in notes] == [2, 3, 4]
+    assert [note.previous for note in notes] == [None, notes[0].digest(), notes[1].digest()]
+    assert checkpoints.notes(store) == notes
+
+
+def test_without_new_events_there_is_no_new_checkpoint(store, make, key):
+    first = checkpoints.checkpoint(store, key)
+    assert checkpoints.checkpoint(store, key) == first
+    assert store.head()[0] == first.size == 1
+
+
+def test_an_empty_log_has_none(store):
+    assert checkpoints.newest(store) is None
+    assert checkpoints.notes(store) == []
+    assert checkpoints.key_on_record(store) is None
+
+
+def test_a_key_that_is_not_on_record_does_not_sign(store, key):
+    checkpoints.checkpoint(store, key)
+    other = signer()
+    with pytest.raises(AuditError, match="but the log's checkpoints are signed by .* or rotate: `airgate audit rotate-key`"):
+        checkpoints.checkpoint(store, other)
+    with pytest.raises(AuditError, match="a rotation needs the key on record"):
+        checkpoints.rotate(store, other, signer())
+
+
+def test_a_rotation_is_vouched_for_by_the_old_key(store, make, key):
+    store.append(make(0))
+    before = checkpoints.checkpoint(store, key)
+    new = signer()
+    note = checkpoints.rotate(store, key, new)
+    assert note.signed_by(key.public)
+    assert note.signed_by(new.public)
+    assert note.size == before.size + 1
+    assert [one.text() for one in checkpoints.keys_on_record(store)] == [key.public.text(), new.public.text()]
+    store.append(make(1))
+    after = checkpoints.checkpoint(store, new)
+    assert after.signed_by(new.public)
+    assert not after.signed_by(key.public)
+    with pytest.raises(AuditError, match="are signed by"):
+        checkpoints.checkpoint(store, key)
+
+
+def test_a_rotation_that_was_interrupted_is_finished_before_the_new_key_signs_alone(store, key):
+    checkpoints.checkpoint(store, key)
+    new = signer()
+    checkpoints._record_key(store, new.public, replaces=key.public)  # and then the process was killed
+    with pytest.raises(AuditError, match="interrupted before the old key had vouched for it: run `airgate audit rotate-key`"):
+        checkpoints.checkpoint(store, new)
+    assert checkpoints.rotate(store, key, new).signed_by(key.public)
+    assert checkpoints.checkpoint(store, new).signed_by(new.public)
+
+
+def test_many_at_once_make_one_chain(store, make, key):
+    checkpoints.checkpoint(store, key)
+
+    def work(number):
+        store.append(make(number))
+        return checkpoints.checkpoint(store, key)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, range(12)))
+    notes = checkpoints.notes(store)
+    assert [note.previous for note in notes[1:]] == [note.digest() for note in notes[:-1]]
+    assert all(note.root == store.root_at(note.size) for note in notes)
+
+
+def test_anchors_get_what_they_lack(store, make, key, tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+    first = checkpoints.checkpoint(store, key)
+    anchors = open_anchors(f"file://{tmp_path}/one")
+    assert checkpoints.anchor_all(store, anchors).taken == [(anchors[0].name, first.size)]
+    store.append(make(1))
+    second = checkpoints.checkpoint(store, key)
+    both = [*anchors, *open_anchors(f"file://{tmp_path}/two")]
+    assert len(checkpoints.anchor_all(store, both).taken) == 3
+    assert checkpoints.anchor_all(store, both) == checkpoints.Anchored()
+    for anchor in both:
+        assert anchor.notes() == {first.size: first.raw, second.size: second.raw}
+
+
+class Broken:
+    name = "broken"
+
+    def put(self, size, note):
+        raise AnchorError("broken: it is down")
+
+
+def test_an_anchor_that_fails_is_on_record_once_and_stops_nothing(store, make, key, tmp_path):
+    (tmp_path / "sound").mkdir()
+    checkpoints.checkpoint(store, key)
+    anchors = [Broken(), *open_anchors(f"file://{tmp_path}/sound")]
+    result = checkpoints.anchor_all(store, anchors)
+    assert [name for name, _ in result.taken] == [anchors[1].name]
+    assert result.failed == ["broken: broken: it is down"]
+    checkpoints.anchor_all(store, anchors)
+    alarms = [stored.event.body for stored in store.events(kind="audit.alarm")]
+    assert alarms == [{"alarm": "anchor", "anchor": "broken", "size": 1, "message": "broken: it is down"}]
+    store.append(make(5))

@@ -1,0 +1,120 @@
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airgate.audit import retention
+from airgate.audit.event import KINDS, Actor
+from airgate.audit.expired import Expired
+from airgate.audit.schema import EVENTS
+from airgate.errors import ConfigError
+
+KEEPER = Actor(kind="outside", name="dana")
+NOW = datetime.now(UTC)
+
+
+def later(months):
+    return NOW + timedelta(days=31 * months + 5)
+
+
+def test_every_kind_has_a_class_in_the_file_that_is_shipped():
+    shipped = retention.load()
+    assert {name: one.months for name, one in shipped.classes.items()} == {
+        "ai_act_logs": 6, "default": 60, "hipaa": 72, "ai_act_documentation": 120}
+    assert all(one.source for one in shipped.classes.values())
+    for kind in KINDS:
+        first = kind.partition(".")[0]
+        expected = {"audit": None, "task": "default", "run": "default"}.get(first, "ai_act_documentation")
+        assert shipped.class_of(kind, "m") == expected
+
+
+def test_the_longest_rule_wins():
+    times = retention.Retention.model_validate({
+        "classes": {"short": {"months": 6, "source": "a"}, "long": {"months": 72, "source": "b"}},
+        "rules": [{"models": ["clinical_*"], "class": "long"}, {"kinds": ["task.*"], "class": "short"}]})
+    assert times.class_of("task.failed", "other") == "short"
+    assert times.class_of("task.failed", "clinical_x") == "long"
+    assert times.class_of("run.ended", None) is None
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("classes: {a: {months: 6, source: x}}\nrules: [{class: b}]", "a rule names the class 'b'; Allowed: a"),
+    ("classes: {a: {months: 0, source: x}}\nrules: []", "classes.a.months: Input should be greater than or equal to 1"),
+    ("classes: {a: {month: 6, source: x}}\nrules: []", "classes.a.month"),
+    ("classes: [", "not YAML"),
+    ("", "Input should be"),
+])
+def test_a_wrong_file_is_explained(tmp_path, text, message):
+    path = tmp_path / "retention.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        retention.load(path)
+    assert str(path) in str(caught.value)
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        retention.load(tmp_path / "none")
+
+
+def test_nothing_is_due_before_its_time(store, make):
+    store.append_many([make(number) for number in range(5)])
+    assert retention.due(store, retention.load(), NOW) == {}
+    assert retention.due(store, retention.load(), later(58)) == {}
+
+
+def test_expiry_drops_contents_keeps_hashes_and_is_an_event(store, make):
+    kinds = ["task.started", "gate.verdict", "task.succeeded", "task.failed", "promotion.approved"]
+    store.append_many([make(number, kind, model="m") for number, kind in enumerate(kinds)])
+    leaves = [stored.leaf_hash for stored in store.events()]
+    root = store.root_at(5)
+    assert retention.due(store, retention.load(), later(61)) == {"default": [0, 2, 3]}
+    assert retention.expire(store, retention.load(), later(61), by=KEEPER) == 3
+    assert [stored.seq for stored in store.events()] == [1, 4, 5]
+    record = store.events(kind="audit.expired")[0].event
+    assert record.body == {"class": "default", "months": 60, "rule": "our own default, five years", "ranges": [[0, 0], [2, 3]]}
+    rows = store.database.transact(
+        lambda connection: connection.execute(EVENTS.select().order_by(EVENTS.c.seq)).all(), write=False)
+    assert [bytes(row.leaf_hash) for row in rows][:5] == leaves
+    assert (rows[0].run_id, rows[0].task_id, rows[0].model) == (None, None, None)
+    assert store.root_at(5) == root
+    assert store.verify().line() == "integrity: ok"
+    assert store.append(make(0, "task.started", model="m")) == 0  # a repetition is still known
+    assert retention.expire(store, retention.load(), later(61), by=KEEPER) == 0
+    assert retention.expire(store, retention.load(), later(121), by=KEEPER) == 2
+    assert store.verify().ok
+
+
+def test_expiry_that_was_interrupted_goes_on(store, make):
+    store.append_many([make(number) for number in range(6)])
+    times = retention.load()
+    store.append(retention._event("default", times.classes["default"], [[0, 5]], later(61), KEEPER))  # and then it was killed
+    assert store.verify().ok
+    assert retention.expire(store, times, later(61), by=KEEPER) == 6
+    assert len(store.events(kind="audit.expired")) == 1
+    assert store.verify().ok
+
+
+def test_contents_that_go_without_a_record_are_found(store, make):
+    store.append_many([make(number) for number in range(4)])
+    store.database.transact(
+        lambda connection: connection.execute(EVENTS.update().where(EVENTS.c.seq == 2).values(entry=None)), write=True)
+    report = store.verify()
+    assert report.line() == "integrity: TAMPERED at event 2: its contents are gone and no audit.expired event says so"
+
+
+@given(st.sets(st.integers(0, 60)), st.lists(st.tuples(st.integers(0, 60), st.integers(0, 8)), max_size=6))
+def test_what_is_unexplained_is_the_first_that_no_range_covers(without, drawn):
+    ranges = [[first, first + more] for first, more in drawn]
+    expired = Expired()
+    for seq in sorted(without):
+        expired.gone(seq)
+    expired.read({"kind": "audit.expired", "body": {"ranges": ranges}})
+    covered = {seq for first, last in ranges for seq in range(first, last + 1)}
+    assert expired.unexplained() == min(without - covered, default=None)
+
+
+@given(st.sets(st.integers(0, 200)))
+def test_ranges_say_what_the_numbers_say(numbers):
+    ranges = retention.ranges_of(sorted(numbers))
+    assert {seq for first, last in ranges for seq in range(first, last + 1)} == numbers
+    assert all(right[0] > left[1] + 1 for left, right in pairwise(ranges))
