@@ -30,6 +30,8 @@ class GitAnchor:
         """`timeout` in seconds is for each git command."""
         self.name = name
         self._git = Git(name, repository, timeout)
+        self._history = Git(name, repository, 10 * timeout)  # 8 s for a year of hourly checkpoints, and it grows
+        self._checked: str | None = None
         self._remote, self._branch = remote, f"refs/heads/{branch}"
         # Our own mark of what the remote had: a `git fetch` by hand moves git's own, also backwards.
         self._mark = f"refs/airgate/{remote}/{branch}" if remote else self._branch
@@ -73,7 +75,10 @@ class GitAnchor:
 
     def check(self, size: int, note: bytes, receipt: bytes) -> None:
         """Compare with the branch and its history, after a fetch. Raises AnchorError."""
-        refuse_other(self.name, size, self.notes().get(size), note)
+        tip, path = self._tip(), f"{FOLDER}/{file_name(size)}"
+        if tip:
+            self._refuse_changes(tip)
+        refuse_other(self.name, size, self._read(tip, path).get(size) if tip else None, note)
 
     def _tip(self) -> str | None:
         """Give the commit at the end of the branch, or None where there is none; fetch it first."""
@@ -158,9 +163,10 @@ class GitAnchor:
             self._git("checkout", "--quiet", self._mark, "--", f":/{path}")
 
     def _refuse_changes(self, tip: str) -> None:
-        """Raise AnchorError when a commit of the branch did anything to a note but add it."""
-        log = self._git("log", "--format=commit %H", "--name-only", "--diff-filter=a", "--no-renames", "--full-history", "-m",
-                        "--no-ext-diff", tip, "--", f":/{FOLDER}").decode(errors="replace")
+        """Raise AnchorError when a commit of the branch did anything to a note but add it. Looks at each commit once."""
+        new = [tip, *([f"^{self._checked}"] if self._checked else [])]
+        log = self._history("log", "--format=commit %H", "--name-only", "--diff-filter=a", "--no-renames", "--full-history", "-m",
+                            "--no-ext-diff", "--no-show-signature", *new, "--", f":/{FOLDER}").decode(errors="replace")
         commit = ""
         for line in log.splitlines():
             if line.startswith("commit "):
@@ -168,3 +174,4 @@ class GitAnchor:
             elif size_of(line.removeprefix(f"{FOLDER}/")) is not None:
                 raise AnchorError(f"the anchor {self.name}: commit {commit} changed or removed {line}, which nobody may. See "
                                   f"`git show {commit}` for who did; the first note is in its parent")
+        self._checked = tip

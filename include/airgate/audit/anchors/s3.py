@@ -9,6 +9,7 @@ do not ask for it. What was locked is the first, so that is what we read; `aws s
 # boto3 has no types.
 # mypy: disable-error-code="import-untyped"
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +44,7 @@ class S3Anchor:
         self._bucket, self._prefix = bucket, f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._retain, self._mode = timedelta(days=retain_days), mode
         self._endpoint, self._region, self._timeout = endpoint, region, timeout
+        self._made: tuple[int, Any] | None = None
 
     @classmethod
     def of(cls, url: AnchorUrl) -> Self:
@@ -151,23 +153,26 @@ class S3Anchor:
         note = refuse_large(self.name, answer["Body"].read(NOTE_LIMIT + 1))
         return _Version(note, answer.get("ObjectLockMode"), answer.get("ObjectLockRetainUntilDate"))
 
-    @contextmanager
-    def _client(self, verb: str) -> Iterator[Any]:
+    def _opened(self) -> Any:
+        """Give the client, made once in a process: it costs more than a request, and a fork must not share connections."""
         import boto3
         from botocore.config import Config
+
+        if self._made is None or self._made[0] != os.getpid():
+            config = Config(
+                connect_timeout=self._timeout, read_timeout=self._timeout, retries={"mode": "standard", "total_max_attempts": 3},
+                s3={"addressing_style": "path"} if self._endpoint else {})
+            self._made = os.getpid(), boto3.session.Session().client(
+                "s3", endpoint_url=self._endpoint, region_name=self._region, config=config)
+        return self._made[1]
+
+    @contextmanager
+    def _client(self, verb: str) -> Iterator[Any]:
         from botocore.exceptions import BotoCoreError, ClientError
 
-        config = Config(
-            connect_timeout=self._timeout, read_timeout=self._timeout, retries={"mode": "standard", "total_max_attempts": 3},
-            s3={"addressing_style": "path"} if self._endpoint else {})
         advice = "Check bucket, endpoint, region, credentials (as boto3 finds them) and the role's rights"
         try:
-            client = boto3.session.Session().client(
-                "s3", endpoint_url=self._endpoint, region_name=self._region, config=config)
-            try:
-                yield client
-            finally:
-                client.close()
+            yield self._opened()
         except ClientError as error:
             said = error.response.get("Error", {})
             raise AnchorError(f"the anchor {self.name}: cannot {verb}: S3 answered {error.operation_name} with "

@@ -7,12 +7,14 @@ The service keeps nothing; its signed answer, the receipt, is the proof. To chec
     openssl ts -reply -in receipt.tsr -text        # the time, and who signed it
 """
 
+import re
 import ssl
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from airgate.audit.anchors.base import AnchorError, file_name, refuse_large
+from airgate.audit.anchors.der import sort_certificates
 from airgate.audit.anchors.url import AnchorUrl
 
 if TYPE_CHECKING:
@@ -69,19 +71,17 @@ class TimestampAnchor:
         self._verify(VerifierBuilder(), size, note, receipt)
 
     def _verify(self, verifier: "VerifierBuilder", size: int, note: bytes, receipt: bytes) -> None:
-        from rfc3161_client import VerificationError
-
         for root in self._roots():
             verifier = verifier.add_root_certificate(root)
         try:
             answer = _decode(receipt)
             found = answer.tst_info.message_imprint
             if found.hash_algorithm.dotted_string != _SHA256 or found.message != sha256(note).digest():
-                raise VerificationError("it was given for another note")
+                raise ValueError("it was given for another note")
             verifier.build().verify(answer, sha256(note).digest())
-        except (VerificationError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - of changed bytes each library complains in its own way
             raise AnchorError(f"the anchor {self.name}: the receipt does not vouch for the checkpoint of size {size}: "
-                              f"{str(error).rstrip('.')}. Compare by hand: `openssl ts -verify -in RECEIPT -data "
+                              f"{_reason(error)}. Compare by hand: `openssl ts -verify -in RECEIPT -data "
                               f"{file_name(size)} -CAfile {self._certificates}`") from None
 
     def _roots(self) -> "list[Certificate]":
@@ -120,9 +120,16 @@ def _decode(receipt: bytes) -> "TimeStampResponse":
     from rfc3161_client import decode_timestamp_response
 
     try:
-        answer = decode_timestamp_response(receipt)
+        answer = decode_timestamp_response(sort_certificates(receipt))
     except ValueError:
         raise ValueError("these bytes are no time-stamp response, or not all of one") from None
     if answer.status != 0:
         raise ValueError(f"the service refused (status {answer.status}): {'; '.join(answer.status_string) or 'no reason given'}")
     return answer
+
+
+def _reason(error: Exception) -> str:
+    """Give what an error says; of OpenSSL's stack, the one line meant for people."""
+    text = str(error) or type(error).__name__
+    said = re.search(r'data: "Verify error: ?([^"]+)"', text)
+    return f"its certificates do not lead to a trusted root: {said[1]}" if said else text.rstrip(".")
