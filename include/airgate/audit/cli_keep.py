@@ -29,9 +29,9 @@ def add_arguments(verbs: Any) -> None:
         verb = verbs.add_parser(name, help=help_text)
         verb.add_argument("subject", help="the person, by the name that the log knows (an Airflow user)")
         verb.add_argument("--reason", required=True, help="why; goes on record")
-    expire = verbs.add_parser("expire", help="drop the contents of events whose retention is over; hashes stay")
+    expire = verbs.add_parser("expire", help="drop the contents of events whose time is over; hashes stay")
     expire.add_argument("--apply", action="store_true", help="do it; without this, say what would be dropped")
-    expire.add_argument("--retention", type=Path, help="the retention file (default: AIRGATE_AUDIT_RETENTION, or the one shipped)")
+    expire.add_argument("--retention", type=Path, help="the retention file (default: AIRGATE_AUDIT_RETENTION)")
 
 
 def keygen(args: argparse.Namespace) -> int:

@@ -1,0 +1,147 @@
+"""Whether the log is still what was signed: its checkpoints held against the log, against each other, and against the anchors.
+
+This is the owner's own check, made inside the installation and beginning with the key that is configured. An outsider makes it on
+an export, with a key that reached them by another way (`airgate.audit.verifier`).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, select
+
+from airgate.audit import checkpoints
+from airgate.audit.anchors import Anchor
+from airgate.audit.integrity import IntegrityReport, verify_database
+from airgate.audit.schema import RECEIPTS
+from airgate.audit.store import AuditStore
+from airgate.audit.verifier import Note, VerifierKey
+from airgate.errors import AuditError
+
+
+@dataclass
+class TrustReport:
+    """`reasons` say what contradicts the signatures; `silent` which anchors could not be asked, which is no contradiction."""
+
+    integrity: IntegrityReport
+    notes: list[Note] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    silent: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the bytes and the signatures both hold."""
+        return self.integrity.ok and not self.reasons
+
+    @property
+    def unsigned(self) -> int:
+        """How many events came after the newest checkpoint."""
+        return self.integrity.size - (self.notes[-1].size if self.notes else 0)
+
+    def lines(self) -> Iterator[str]:
+        """Say it: one line on integrity, one on the checkpoints, one an anchor, and what somebody should look at."""
+        yield self.integrity.line()
+        if self.reasons:
+            yield f"checkpoints: TAMPERED {self.reasons[0]}"
+            yield from (f"  {reason}" for reason in self.reasons[1:])
+        elif self.notes:
+            later = f"; the {self.unsigned} since then are not signed yet" if self.unsigned else ""
+            yield f"checkpoints: ok, {len(self.notes)} of them, the newest over {self.notes[-1].size} events{later}"
+        else:
+            yield "checkpoints: none yet; `airgate audit checkpoint`, or the DAG audit_upkeep, makes one"
+        yield from (f"anchor: {name} agrees" for name in self.asked)
+        yield from (f"anchor: could not be asked: {reason}" for reason in self.silent)
+        yield from self.integrity.notices
+
+
+def verify(store: AuditStore, key: VerifierKey | None, anchors: Sequence[Anchor] = ()) -> TrustReport:
+    """Hash the whole log again and hold every checkpoint against it; then ask the anchors what they hold.
+
+    `key` is the public half of the key that is configured; without it, the keys that the log itself names are believed.
+    Raises AuditError when the store cannot be read.
+    """
+    try:
+        notes = checkpoints.notes(store)
+        keys = checkpoints.keys_on_record(store)
+    except AuditError as error:
+        return TrustReport(store.verify(), reasons=[str(error)])
+    sizes = {note.size for note in notes}
+    held, silent = _held(anchors)
+    wanted = sizes | {size for found in held.values() for size in found}
+    integrity = store.database.transact(lambda connection: verify_database(connection, wanted), write=False)
+    report = TrustReport(integrity, notes, silent=silent)
+    report.reasons += _keys_differ(key, keys)
+    report.reasons += _chain_differs(notes, keys, integrity)
+    for anchor in anchors:
+        if anchor.name in held:
+            reasons = [*_anchor_differs(anchor.name, held[anchor.name], report), *_receipts_differ(store, anchor, report)]
+            report.reasons += reasons
+            report.asked += [] if reasons else [anchor.name]
+    return report
+
+
+def _held(anchors: Sequence[Anchor]) -> tuple[dict[str, dict[int, bytes]], list[str]]:
+    held: dict[str, dict[int, bytes]] = {}
+    silent = []
+    for anchor in anchors:
+        try:
+            held[anchor.name] = anchor.notes()
+        except AuditError as error:
+            silent.append(str(error))
+    return held, silent
+
+
+def _keys_differ(key: VerifierKey | None, recorded: Sequence[VerifierKey]) -> Iterator[str]:
+    if key is not None and recorded and recorded[-1] != key:
+        yield (f"the newest key on record is {recorded[-1].text()}, configured is {key.text()}: somebody else signs this log, "
+               "or AIRGATE_AUDIT_KEY was not changed after a rotation")
+
+
+def _chain_differs(notes: Sequence[Note], keys: Sequence[VerifierKey], integrity: IntegrityReport) -> Iterator[str]:
+    before: Note | None = None
+    for note in notes:
+        about = f"the checkpoint over {note.size} events"
+        if note.previous != (before.digest() if before else None):
+            yield f"{about} does not follow the one before it: a checkpoint is missing, or was exchanged"
+        if not any(note.signed_by(key) for key in keys):
+            yield f"{about} is signed by no key on record: it is forged, or was changed"
+        if note.size > integrity.size:
+            yield f"{about} is older than this log, which has {integrity.size}: events were lost, or an old backup was restored"
+        elif integrity.ok and integrity.roots.get(note.size) != note.root:
+            yield f"the first {note.size} events are not those that their checkpoint signed"
+        before = note
+
+
+def _anchor_differs(name: str, held: dict[int, bytes], report: TrustReport) -> Iterator[str]:
+    ours = {note.size: note.raw for note in report.notes}
+    for size, raw in sorted(held.items()):
+        if ours.get(size) == raw:
+            continue
+        if size in ours:
+            yield f"{name} holds another checkpoint over {size} events than the database"
+        elif size > report.integrity.size:
+            yield (f"{name} holds a checkpoint over {size} events, the log has {report.integrity.size}: events were lost, or an "
+                   "old backup was restored")
+        else:
+            yield f"{name} holds a checkpoint over {size} events that is missing in the database"
+
+
+def _receipts_differ(store: AuditStore, anchor: Anchor, report: TrustReport) -> Iterator[str]:
+    """What the anchor took, by our record, it must still vouch for."""
+    by_size = {note.size: note for note in report.notes}
+    for size, receipt in store.database.transact(lambda connection: _receipts(connection, anchor.name), write=False):
+        note = by_size.get(size)
+        if note is None:
+            yield f"{anchor.name} took a checkpoint over {size} events that is missing in the database"
+            continue
+        try:
+            anchor.check(size, note.raw, receipt)
+        except AuditError as error:
+            yield str(error)
+
+
+def _receipts(connection: Connection, anchor: str) -> list[tuple[int, bytes]]:
+    query = select(RECEIPTS.c.size, RECEIPTS.c.receipt).where(RECEIPTS.c.anchor == anchor).order_by(RECEIPTS.c.size)
+    return [(size, bytes(receipt)) for size, receipt in connection.execute(query)]
+
+
