@@ -106,10 +106,12 @@ def test_what_is_no_file_is_no_note(anchor, folder, make):
             act()
 
 
-def test_what_is_too_large_is_no_note(anchor, folder):
+def test_what_is_empty_or_too_large_is_no_note(anchor, folder):
     with pytest.raises(AnchorError, match="a note of more than 65536 bytes; a checkpoint has a few hundred"):
         anchor.put(7, b"x" * 65537)
     assert listed(folder) == []
+    with pytest.raises(AnchorError, match="a note of no bytes; a checkpoint has a few hundred"):
+        anchor.put(7, b"")
     (folder / FILE).write_bytes(b"x" * 65537)
     with pytest.raises(AnchorError, match="more than 65536 bytes"):
         anchor.notes()

@@ -1,5 +1,7 @@
 import logging
+import threading
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 
 import boto3
@@ -189,6 +191,30 @@ def test_an_unreachable_endpoint(bucket):
         with pytest.raises(AnchorError, match=r"s3://b/p: cannot (read|write): Could not connect .*127.0.0.1:1.*") as caught:
             act()
         assert "s3cret" not in str(caught.value) and "AKIATEST" not in str(caught.value)
+
+
+@pytest.mark.parametrize("page", [b"Welcome", b"<?xml version='1.0'?><a"])
+def test_what_is_no_s3_server(bucket, page):
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(page)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        anchor = opened(bucket, f"http://127.0.0.1:{server.server_port}")
+        try:
+            for act in (lambda: anchor.put(7, NOTE), anchor.notes, lambda: anchor.check(7, NOTE, b"")):
+                with pytest.raises(AnchorError, match=r"cannot (read|write): S3 answered .*\. Check bucket, endpoint"):
+                    act()
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_without_credentials_it_says_so(bucket, endpoint, monkeypatch):

@@ -54,11 +54,12 @@ def size_of(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def refuse_large(anchor: str, note: bytes) -> bytes:
-    """Give the note back. Raises AnchorError when it is larger than any note can be."""
-    if len(note) > NOTE_LIMIT:
-        raise AnchorError(f"the anchor {anchor} was given or holds a note of more than {NOTE_LIMIT} bytes; a checkpoint has a "
-                          "few hundred: this is something else")
+def refuse_length(anchor: str, note: bytes) -> bytes:
+    """Give the note back. Raises AnchorError when it is empty or larger than any note can be."""
+    if not 0 < len(note) <= NOTE_LIMIT:
+        length = f"more than {NOTE_LIMIT}" if note else "no"
+        raise AnchorError(f"the anchor {anchor} was given or holds a note of {length} bytes; a checkpoint has a few hundred: "
+                          "this is something else")
     return note
 
 

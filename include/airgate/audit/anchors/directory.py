@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from airgate.audit.anchors.base import NOTE_LIMIT, AnchorError, file_name, refuse_large, refuse_other, size_of
+from airgate.audit.anchors.base import NOTE_LIMIT, AnchorError, file_name, refuse_length, refuse_other, size_of
 from airgate.audit.anchors.url import AnchorUrl
 
 
@@ -28,7 +28,7 @@ class DirectoryAnchor:
 
     def put(self, size: int, note: bytes) -> bytes:
         """Write the note unless it is there; the receipt is b"". Raises AnchorError as Anchor.put says."""
-        refuse_large(self.name, note)
+        refuse_length(self.name, note)
         path = self._folder / file_name(size)
         with self._explained("write", path):
             if not os.path.lexists(path):
@@ -61,7 +61,7 @@ class DirectoryAnchor:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise AnchorError(f"the anchor {self.name}: {path.name} is no plain file; find out who put it there")
-            return refuse_large(self.name, file.read(NOTE_LIMIT + 1))
+            return refuse_length(self.name, file.read(NOTE_LIMIT + 1))
 
     def _write(self, path: Path, note: bytes) -> None:
         partial = path.with_name(f".{uuid.uuid4().hex}.partial")

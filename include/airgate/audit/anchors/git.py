@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Self
 
-from airgate.audit.anchors.base import NOTE_LIMIT, AnchorError, file_name, refuse_large, refuse_other, size_of
+from airgate.audit.anchors.base import NOTE_LIMIT, AnchorError, file_name, refuse_length, refuse_other, size_of
 from airgate.audit.anchors.git_program import Git
 from airgate.audit.anchors.url import AnchorUrl
 
@@ -50,7 +50,7 @@ class GitAnchor:
 
     def put(self, size: int, note: bytes) -> bytes:
         """Commit and push the note unless it is there; the receipt is b"". Raises AnchorError as Anchor.put says."""
-        refuse_large(self.name, note)
+        refuse_length(self.name, note)
         path = f"{FOLDER}/{file_name(size)}"
         for _ in range(_ATTEMPTS):
             tip = self._tip()

@@ -15,9 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Self
-from urllib.parse import urlsplit
 
-from airgate.audit.anchors.base import NOTE_LIMIT, AnchorError, file_name, refuse_large, refuse_other, size_of
+from airgate.audit.anchors.base import NOTE_LIMIT, AnchorError, file_name, refuse_length, refuse_other, size_of
 from airgate.audit.anchors.url import AnchorUrl
 from airgate.errors import nearest
 
@@ -61,7 +60,7 @@ class S3Anchor:
             raise url.error(f"has retain_days={days[:20]}; allowed: 1 to 36500")
         if mode not in MODES:
             raise url.error(f"has the mode '{mode[:20]}'; {nearest(mode.upper(), MODES)}")
-        if endpoint and (not re.fullmatch(r"https?://[^/?#@]+/?", endpoint) or not urlsplit(endpoint).hostname):
+        if endpoint and not re.fullmatch(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?", endpoint):
             raise url.error("has an endpoint that is no address; write http://HOST:PORT or https://HOST, without user, path "
                             "or options")
         return cls(url.name, url.host, url.path, retain_days=int(days), mode=mode, endpoint=endpoint,
@@ -69,7 +68,7 @@ class S3Anchor:
 
     def put(self, size: int, note: bytes) -> bytes:
         """Make and lock the object unless it is there; the receipt is b"". Raises AnchorError as Anchor.put says."""
-        refuse_large(self.name, note)
+        refuse_length(self.name, note)
         key = self._prefix + file_name(size)
         with self._client("write") as client:
             self._refuse_unlocked_bucket(client)
@@ -150,7 +149,7 @@ class S3Anchor:
 
     def _version(self, client: Any, key: str, version: str) -> "_Version":
         answer = client.get_object(Bucket=self._bucket, Key=key, VersionId=version)
-        note = refuse_large(self.name, answer["Body"].read(NOTE_LIMIT + 1))
+        note = refuse_length(self.name, answer["Body"].read(NOTE_LIMIT + 1))
         return _Version(note, answer.get("ObjectLockMode"), answer.get("ObjectLockRetainUntilDate"))
 
     def _opened(self) -> Any:
@@ -178,4 +177,4 @@ class S3Anchor:
             raise AnchorError(f"the anchor {self.name}: cannot {verb}: S3 answered {error.operation_name} with "
                               f"{said.get('Code', 'an error')}: {said.get('Message', '')}. {advice}") from None
         except BotoCoreError as error:
-            raise AnchorError(f"the anchor {self.name}: cannot {verb}: {error}. {advice}") from None
+            raise AnchorError(f"the anchor {self.name}: cannot {verb}: {str(error).rstrip('.')}. {advice}") from None

@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from airgate.audit.anchors.base import AnchorError, file_name, refuse_large
+from airgate.audit.anchors.base import AnchorError, file_name, refuse_length
 from airgate.audit.anchors.der import sort_certificates
 from airgate.audit.anchors.url import AnchorUrl
 
@@ -54,7 +54,7 @@ class TimestampAnchor:
         from rfc3161_client import HashAlgorithm, TimestampRequestBuilder, VerifierBuilder
 
         file_name(size)  # refuses what is no size
-        request = TimestampRequestBuilder().data(refuse_large(self.name, note)).hash_algorithm(HashAlgorithm.SHA256).build()
+        request = TimestampRequestBuilder().data(refuse_length(self.name, note)).hash_algorithm(HashAlgorithm.SHA256).build()
         receipt = self._ask(request.as_bytes())
         # With the nonce, or an old answer would do.
         self._verify(VerifierBuilder.from_request(request), size, note, receipt)
@@ -105,7 +105,7 @@ class TimestampAnchor:
                     answer += part
                     if len(answer) > _ANSWER_LIMIT:
                         break
-        except (httpx.HTTPError, ssl.SSLError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError) as error:
             said = str(error) or type(error).__name__
             raise AnchorError(f"the anchor {self.name} cannot be reached ({said}); is the address right, and may this machine "
                               "reach it?") from None

@@ -79,7 +79,7 @@ def _parts(scheme: str, rest: str) -> AnchorUrl:
     user, _, password = login.partition(":")
     parts = urlsplit(f"//{place}")
     _ = parts.port  # raises ValueError for a port that is no number
-    if (at and not user) or "/" in login or "@" in login or parts.fragment or "#" in query:
+    if not place.isprintable() or (at and not user) or "/" in login or "@" in login or parts.fragment or "#" in query:
         raise ValueError
     pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query), errors="strict")
     options = dict(pairs)
