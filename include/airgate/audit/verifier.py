@@ -1,22 +1,48 @@
 """Verify an exported audit log: one file that needs Python 3.11 and `cryptography`, and nothing of Airgate's.
 
-    python verifier.py EXPORT [--key VKEY|FILE]... [--anchor FOLDER]...
+    python verifier.py EXPORT [--key VKEY|FILE]... [--anchor FOLDER]... [--jobs N]
 
-It implements docs/audit-format.md and shares no code with what wrote the log, so that an error there is not repeated here.
+Exit code 0: ok. 1: tampered. 3: incomplete. 2: it cannot be read, or the command is wrong.
+
+It implements docs/audit-format.md, whose sections are meant by numbers here, and shares no code with what wrote the log, so that
+an error there is not repeated. An export comes from somebody who may have an interest in the verdict: nothing in it is believed,
+no name in it is followed, and memory does not grow with the log (an account of completeness needs about 100 bytes a task).
 """
 
+import argparse
 import base64
 import binascii
+import json
+import os
 import re
-from dataclasses import dataclass
-from hashlib import sha256
+import stat
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import reduce
+from hashlib import sha1, sha256
+from itertools import pairwise
+from pathlib import Path
+from typing import IO, Any
+from uuid import UUID
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+EXIT = {"ok": 0, "tampered": 1, "incomplete": 3}
+EXIT_UNREADABLE = 2
+FORMATS = ("airgate-audit-export/1", "airgate-audit-extract/1")
+SEGMENT = 65536  # leaves in a file, a full subtree
+TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
 HASH_BYTES = 32
 NOTE_LIMIT = 64 * 1024  # bytes; a note has a few hundred
-TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
+LINE_LIMIT = 64 * 1024 + 128  # bytes of a leaf: an event has 64 KiB at most, then come number and time
+
 
 # ------------------------------------------------------------------------------------------------ notes
 # A checkpoint is a signed note: https://c2sp.org/signed-note, https://c2sp.org/tlog-checkpoint. Its text has the lines origin,
@@ -164,3 +190,1038 @@ def _verifies(public: bytes, signature: bytes, text: bytes) -> bool:
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+# ------------------------------------------------------------------------------------------------ the tree
+# Section 4, and the proofs of RFC 9162.
+
+
+def leaf_hash(leaf: bytes) -> bytes:
+    """Hash one leaf's bytes (RFC 9162, 2.1.1)."""
+    return sha256(b"\x00" + leaf).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """Hash two subtrees into one (RFC 9162, 2.1.1)."""
+    return sha256(b"\x01" + left + right).digest()
+
+
+def root_of(peaks: Sequence[bytes]) -> bytes:
+    """Give the root of a tree from the roots of its full subtrees, largest first."""
+    return reduce(lambda right, left: node_hash(left, right), reversed(peaks)) if peaks else sha256(b"").digest()
+
+
+def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> bool:
+    """Say whether the proof shows this leaf hash at `index` of the tree of `size` leaves with this root (RFC 9162, 2.1.3.2)."""
+    if not 0 <= index < size:
+        return False
+    node, last, running = index, size - 1, leaf
+    for sibling in proof:
+        if last == 0:
+            return False
+        if node & 1 or node == last:
+            running = node_hash(sibling, running)
+            while node and not node & 1:
+                node, last = node >> 1, last >> 1
+        else:
+            running = node_hash(running, sibling)
+        node, last = node >> 1, last >> 1
+    return last == 0 and running == root
+
+
+def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, proof: Sequence[bytes]) -> bool:
+    """Say whether the proof shows that the tree of `old` leaves is the beginning of that of `new` (RFC 9162, 2.1.4.2).
+
+    The empty tree is the beginning of every tree, and its proof is empty.
+    """
+    if old in (0, new):
+        return not proof and (old == 0 or old_root == new_root)
+    if not 0 < old < new:
+        return False
+    path = [old_root, *proof] if old & (old - 1) == 0 else list(proof)
+    if not path:
+        return False
+    node, last = old - 1, new - 1
+    while node & 1:
+        node, last = node >> 1, last >> 1
+    first = second = path[0]
+    for sibling in path[1:]:
+        if last == 0:
+            return False
+        if node & 1 or node == last:
+            first, second = node_hash(sibling, first), node_hash(sibling, second)
+            while node and not node & 1:
+                node, last = node >> 1, last >> 1
+        else:
+            second = node_hash(second, sibling)
+        node, last = node >> 1, last >> 1
+    return last == 0 and first == old_root and second == new_root
+
+
+class _Subtree:
+    """A segment's leaves and all that stands above them."""
+
+    def __init__(self, leaves: list[bytes]) -> None:
+        self.rows = [leaves]
+        while len(self.rows[-1]) > 1:
+            below = self.rows[-1]
+            pairs = zip(below[::2], below[1::2], strict=False)  # the odd one waits for its sibling
+            self.rows.append([sha256(b"\x01" + left + right).digest() for left, right in pairs])
+
+    def peaks(self, count: int) -> list[bytes]:
+        """Give the roots of the full subtrees of the first `count` leaves, largest first: one for each 1 in `count`."""
+        levels = range(count.bit_length() - 1, -1, -1)
+        return [self.rows[level][(count >> level) - 1] for level in levels if count >> level & 1]
+
+
+class _Tree:
+    """The tree over whole segments; what a segment has beyond is given from outside."""
+
+    def __init__(self) -> None:
+        self.count, self.peaks = 0, list[bytes]()
+
+    def append(self, root: bytes) -> None:
+        rest = self.count
+        while rest & 1:
+            root, rest = node_hash(self.peaks.pop(), root), rest >> 1
+        self.peaks.append(root)
+        self.count += 1
+
+
+# ------------------------------------------------------------------------------------------------ verdicts
+
+
+class Unreadable(Exception):
+    """There is no verdict: what was given is no export, or a file of it cannot be read."""
+
+
+class Tampered(Exception):
+    """Something was changed. `seq` is the first bad number, None where no single one can be named."""
+
+    def __init__(self, reason: str, seq: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.seq = reason, seq
+
+
+@dataclass
+class Verdict:
+    """What is to be said of an export: `word` is 'ok', 'tampered' or 'incomplete'; `text` says what differs.
+
+    `first_bad` is the first bad number of a log that was tampered with, None where no single one can be named; `missing` says
+    what has no record, `notices` what somebody should know though it changes no verdict.
+    """
+
+    word: str
+    text: str
+    first_bad: int | None = None
+    missing: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """Give the verdict for people: its line, what is missing, the notices; safe for a terminal."""
+        place = "" if self.first_bad is None else f"at number {self.first_bad}: "
+        shown = [f"  {line}" for line in self.missing[:_SHOWN]]
+        if len(self.missing) > _SHOWN:
+            shown.append(f"  and {len(self.missing) - _SHOWN} more")
+        return [_plain(line) for line in
+                [f"{self.word}: {place}{self.text}", *shown, *(f"notice: {notice}" for notice in self.notices)]]
+
+
+_SHOWN = 100
+
+
+def _plain(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+# ------------------------------------------------------------------------------------------------ files
+# Only plain files are opened, by names that were made here or that match a pattern.
+
+_LISTED = 1_000_000
+_SIZE_NAME = re.compile(r"([0-9]{20})\.note")
+_CHUNK = 1 << 20
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """Open a plain file. Raises FileNotFoundError if there is none, Unreadable for a link, a device or a folder."""
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise Unreadable(f"{path} is a link or no file; an export holds plain files only")
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        yield file
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """Read a small file. Raises as `_opened` does, and Tampered for one that is larger than it can rightly be."""
+    with _opened(path) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise Tampered(f"{path.name} has more than {limit} bytes")
+    return data
+
+
+def _names(folder: Path) -> list[str]:
+    """List a folder without hidden files, sorted; none if it is not there. Raises Unreadable for a link or too many."""
+    if not os.path.lexists(folder):
+        return []
+    if folder.is_symlink() or not folder.is_dir():
+        raise Unreadable(f"{folder} is a link or no folder; an export holds plain folders and files only")
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith("."):
+                found.append(entry.name)
+            if len(found) > _LISTED:
+                raise Unreadable(f"{folder} holds more than {_LISTED} files")
+    return sorted(found)
+
+
+def _json(data: bytes) -> Any:
+    """Decode JSON. Raises ValueError whatever is wrong with it."""
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    format: str
+    origin: str
+    size: int
+
+
+def _manifest(folder: Path) -> _Manifest:
+    """Read manifest.json. Raises Unreadable if this is no export, Tampered if it is one whose manifest is gone or wrong."""
+    if not folder.is_dir():
+        raise Unreadable(f"there is no folder {folder}; give the folder that `airgate audit export` wrote")
+    try:
+        data = _read(folder / "manifest.json", NOTE_LIMIT)
+    except FileNotFoundError:
+        if os.path.lexists(folder / "log") or os.path.lexists(folder / "checkpoints"):
+            raise Tampered("manifest.json is missing") from None
+        raise Unreadable(f"{folder} is no export: it has no manifest.json") from None
+    try:
+        found = _json(data)
+        if found["format"] not in FORMATS:
+            raise Unreadable(f"manifest.json says that the format is {str(found['format'])[:60]!r}; this verifier knows "
+                             f"{' and '.join(FORMATS)}: take the verifier of the Airgate that wrote it")
+        rest = {"segment": SEGMENT} if found["format"] == FORMATS[0] else {}
+        said = {name: found[name] for name in ("format", "made_at", "origin", "size")}
+        right = (found == said | rest and data == _canonical(found) + b"\n" and TIME.fullmatch(found["made_at"])
+                 and type(found["origin"]) is str and type(found["size"]) is int and found["size"] >= 0)
+    except (KeyError, TypeError, ValueError):
+        right = None
+    if not right:
+        raise Tampered("manifest.json is not as section 7 of the format has it")
+    return _Manifest(found["format"], found["origin"], found["size"])
+
+
+def _notes(folder: Path) -> Iterator[Note]:
+    """Read the files SIZE.note of a folder in the order of size. Raises Tampered for one that is no checkpoint of its name."""
+    for name in _names(folder):
+        match = _SIZE_NAME.fullmatch(name)
+        if match:
+            where = f"{folder.name}/{name}"
+            try:
+                note = Note.parse(_read(folder / name, NOTE_LIMIT))
+            except ValueError as error:
+                raise Tampered(f"the checkpoint {where} cannot be read: {error}") from None
+            if note.size != int(match[1]):
+                raise Tampered(f"the checkpoint {where} is one of {note.size} leaves")
+            yield note
+
+
+# ------------------------------------------------------------------------------------------------ one segment
+# What runs in a worker process: leaves are hashed, held against their numbers and recorded hashes, and forgotten; those that say
+# something about the log are read.
+
+_LEAF, _GONE = b'{"event":{', re.compile(rb'\{"expired":"([0-9a-f]{64})"\}')
+_KIND, _OCCURRED, _ID = b'"kind":"', b'"occurred_at":"', b'"event_id":"'
+_TASK = b"task."
+_READ = {b"audit.key", b"audit.expired", b"stage.moving", b"stage.moved", b"promotion.approved", b"manual.change"}
+_READ_BEGIN = {kind[:5] for kind in _READ}
+_TOLERANCE = 5.0  # seconds by which clocks may differ
+_MOST_FACTS = 1_000_000
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Which leaves to hash: `count` from `first` on.
+
+    `sizes` are those of the checkpoints within; `ids` says whether there is an account to be answered.
+    """
+
+    folder: Path
+    first: int
+    count: int
+    sizes: tuple[int, ...]
+    ids: bool
+
+
+@dataclass
+class _Scan:
+    """What was found. `peaks` are those of the leaves from `first` to each size; `bad` is the first bad number and why."""
+
+    first: int
+    end: int
+    peaks: dict[int, list[bytes]] = field(default_factory=dict)
+    bad: tuple[int, str] | None = None
+    keys: list[tuple[int, str]] = field(default_factory=list)
+    gone: list[Span] = field(default_factory=list)
+    expired: list[tuple[int, list[Span]]] = field(default_factory=list)
+    moves: list[tuple[int, str, str | None]] = field(default_factory=list)
+    by_hand: list[tuple[Any, ...]] = field(default_factory=list)
+    ids: bytes = b""
+    early: list[tuple[int, float]] = field(default_factory=list)
+    backwards: list[tuple[int, float]] = field(default_factory=list)
+    newest: bytes = b""
+    oldest: tuple[bytes, int] = (b"~", -1)
+
+
+class _Bad(Exception):
+    """A leaf that is not what it should be; the text says why."""
+
+
+def _scan(job: _Job) -> _Scan:
+    """Hash a segment. Raises Unreadable or OSError where its files cannot be read."""
+    return _Scanner(job).run()
+
+
+class _Scanner:
+    def __init__(self, job: _Job) -> None:
+        self.job = job
+        self.hashes: list[bytes] = []
+        self.ids = bytearray()
+        self.gone: list[list[int]] = []
+        self.found = _Scan(job.first, job.first)
+
+    def run(self) -> _Scan:
+        found, job = self.found, self.job
+        try:
+            recorded = self._recorded()
+            for lines in self._lines():
+                self._leaves(lines, recorded)
+            if len(self.hashes) < job.count:
+                raise _Bad(f"the log ends here, the manifest counts {job.count - len(self.hashes)} more in this file")
+            if len(recorded) != HASH_BYTES * job.count:
+                raise _Bad(f"log/{job.first:020d}.hashes has {len(recorded)} bytes; those of its leaves are "
+                           f"{HASH_BYTES * job.count}")
+        except _Bad as bad:
+            found.bad = (job.first + len(self.hashes), str(bad))
+        found.end = job.first + len(self.hashes)
+        subtree = _Subtree(self.hashes)
+        found.peaks = {size: subtree.peaks(size - job.first) for size in {*job.sizes, found.end} if size <= found.end}
+        found.ids, found.gone = bytes(self.ids), [(first, last) for first, last in self.gone]
+        return found
+
+    def _recorded(self) -> bytes:
+        name = f"{self.job.first:020d}.hashes"
+        try:
+            data = _read(self.job.folder / name, HASH_BYTES * SEGMENT)
+        except FileNotFoundError:
+            raise _Bad(f"log/{name} is missing") from None
+        except Tampered as error:
+            raise _Bad(f"log/{error.reason}") from None
+        return data
+
+    def _lines(self) -> Iterator[list[bytes]]:
+        name = f"{self.job.first:020d}.jsonl"
+        try:
+            with _opened(self.job.folder / name) as file:
+                rest = b""
+                while chunk := file.read(_CHUNK):
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    if lines:
+                        yield lines
+                    if len(rest) > LINE_LIMIT:
+                        raise _Bad(f"this leaf has more than {LINE_LIMIT} bytes")
+        except FileNotFoundError:
+            raise _Bad(f"log/{name} is missing") from None
+        if rest:
+            raise _Bad("the file ends in the middle of this leaf")
+
+    def _leaves(self, lines: list[bytes], recorded: bytes) -> None:
+        """Take some lines. Up to a bad one, all is done; the lists grow with every good one."""
+        hashes, first, ids = self.hashes, self.job.first, self.job.ids
+        found = self.found
+        newest = found.newest
+        for line in lines:
+            seq = first + len(hashes)
+            place = b',"seq":%d,"stored_at":"' % seq
+            if line[-29 - len(place) : -29] != place or line[:10] != _LEAF or line[-2:] != b'"}':
+                self._other(line, seq, recorded)
+                continue
+            digest = sha256(b"\x00" + line).digest()
+            at = HASH_BYTES * len(hashes)
+            if digest != recorded[at : at + HASH_BYTES] or len(line) > LINE_LIMIT:
+                raise _Bad(self._differs(seq, line))
+            kind = line.rfind(_KIND) + 8
+            start = line.find(_OCCURRED, kind) + 15
+            stored_at = line[-29:-2]
+            if line[start : start + 27] > stored_at:
+                self._disagree(found.early, seq, line[start : start + 27], stored_at)
+            if stored_at >= newest:
+                newest = stored_at
+            else:
+                self._disagree(found.backwards, seq, newest, stored_at)
+            if stored_at < found.oldest[0]:
+                found.oldest = (stored_at, seq)
+            begin = line[kind : kind + 5]
+            if begin in _READ_BEGIN:
+                self._read(line, seq, line[kind : line.find(b'"', kind)])
+            elif ids and begin == _TASK:
+                self.ids += _id_in(line)
+            hashes.append(digest)
+        found.newest = newest
+
+    def _other(self, line: bytes, seq: int, recorded: bytes) -> None:
+        """Take a line that is no leaf of this number: one whose contents are gone, or a bad one."""
+        gone = _GONE.fullmatch(line)
+        if not gone or len(self.hashes) >= self.job.count:
+            raise _Bad(self._differs(seq, line))
+        digest = bytes.fromhex(gone[1].decode())
+        at = HASH_BYTES * len(self.hashes)
+        if digest != recorded[at : at + HASH_BYTES]:
+            raise _Bad(f"the hash that stands for its contents differs from the one in log/{self.job.first:020d}.hashes")
+        if self.gone and self.gone[-1][1] == seq - 1:
+            self.gone[-1][1] = seq
+        else:
+            self.gone.append([seq, seq])
+        self.hashes.append(digest)
+
+    def _disagree(self, found: list[tuple[int, float]], seq: int, later: bytes, earlier: bytes) -> None:
+        try:
+            seconds = _seconds(later, earlier)
+        except (TypeError, ValueError):
+            raise _Bad("its times are not written as section 1 of the format has it") from None
+        if seconds > _TOLERANCE:
+            found.append((seq, seconds))
+
+    def _differs(self, seq: int, line: bytes) -> str:
+        if len(self.hashes) >= self.job.count:
+            return "there are more leaves than the manifest says" if self.job.count < SEGMENT else "its file has too many leaves"
+        if len(line) > LINE_LIMIT:
+            return f"this leaf has more than {LINE_LIMIT} bytes"
+        says = re.search(rb',"seq":([0-9]{1,20}),"stored_at":".{27}"\}\Z', line, re.DOTALL)
+        if not line.startswith(_LEAF) or not says:
+            return "the line is no leaf: it does not begin and end as section 1 of the format has it"
+        if int(says[1]) != seq:
+            return f"the leaf that stands here says that it is number {int(says[1])}: some are missing, added or in another order"
+        return f"its bytes do not have the hash that log/{self.job.first:020d}.hashes has for it"
+
+    def _read(self, line: bytes, seq: int, kind: bytes) -> None:
+        """Read a leaf that says something about the log, a promotion, or a change by hand."""
+        if kind not in _READ or (kind == b"manual.change" and not self.job.ids):
+            return
+        try:
+            event = _json(line)["event"]
+            body = event["body"]
+            if kind == b"audit.key":
+                self.found.keys.append((seq, str(body["vkey"])))
+            elif kind == b"audit.expired":
+                self.found.expired.append((seq, _merged(_span(*pair) for pair in body["ranges"])))
+            elif kind == b"manual.change":
+                if event["task"] is not None:
+                    self.found.by_hand.append((*_task(event["task"]), str(body.get("state"))))
+            else:
+                digest = body.get("request_digest")
+                self.found.moves.append((seq, kind.decode(), digest if isinstance(digest, str) else None))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise _Bad(f"this leaf of kind {kind.decode()} cannot be read: {type(error).__name__}: {error}"[:200]) from None
+
+
+def _id_in(line: bytes) -> bytes:
+    at = line.rfind(_ID) + len(_ID)
+    try:
+        return bytes.fromhex(line[at : at + 36].replace(b"-", b"").decode()).ljust(16, b"\0")[:16]
+    except ValueError:
+        raise _Bad("its event id is no UUID") from None
+
+
+def _task(task: Any) -> tuple[Any, ...]:
+    return task["dag_id"], task["run_id"], task["task_id"], task["try_number"], task["map_index"]
+
+
+def _span(first: Any, last: Any) -> Span:
+    if type(first) is not int or type(last) is not int or not 0 <= first <= last:
+        raise ValueError("a range is not [first, last]")
+    return first, last
+
+
+def _seconds(later: bytes, earlier: bytes) -> float:
+    """Give the time between two times as leaves have them. Raises TypeError or ValueError when one is no time."""
+    return (datetime.fromisoformat(later.decode()) - datetime.fromisoformat(earlier.decode())).total_seconds()
+
+
+def _merged(spans: Iterable[Span]) -> list[Span]:
+    """Join spans that overlap or touch; in order."""
+    merged: list[Span] = []
+    for first, last in sorted(spans):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+        else:
+            merged.append((first, last))
+    return merged
+
+
+def _uncovered(gone: list[Span], explained: Iterable[Span]) -> int | None:
+    """Give the first number of `gone` that no span explains. Both need no order; memory is theirs."""
+    spans = _merged(explained)
+    at = 0
+    for first, last in gone:
+        while at < len(spans) and spans[at][1] < first:
+            at += 1
+        if at == len(spans) or first < spans[at][0]:
+            return first
+        if last > spans[at][1]:
+            return spans[at][1] + 1
+    return None
+
+
+# ------------------------------------------------------------------------------------------------ trust
+
+
+class _Trust:
+    """Which keys count (section 5): those given, and those that the log named under a checkpoint signed by one of them."""
+
+    def __init__(self, keys: Sequence[VerifierKey]) -> None:
+        self.keys = list(keys)
+        self.named: list[tuple[int, VerifierKey]] = []
+
+    def name(self, seq: int, vkey: str) -> None:
+        """Hear of a key in leaf `seq`. One that cannot be read is never trusted."""
+        try:
+            self.named.append((seq, VerifierKey.parse(vkey)))
+        except ValueError:
+            return
+
+    def check(self, note: Note, origin: str, what: str) -> VerifierKey:
+        """Give the trusted key that signed the note. Raises Tampered if none did, or it is another log's."""
+        if note.origin != origin:
+            raise Tampered(f"{what} at {note.size} is of the log {note.origin[:80]!r}, the manifest says {origin[:80]!r}")
+        for key in self.keys:
+            if note.signed_by(key):
+                return key
+        keys = ", ".join(f"{key.name}+{key.hash.hex()}" for key in self.keys) or "none"
+        raise Tampered(f"{what} at {note.size} is not signed by a key that is trusted ({keys}): it is forged or changed, or the "
+                       "key is not the log's")
+
+    def covered(self, size: int) -> None:
+        """Trust what the leaves below `size` name; call when a checkpoint of that size is signed and its root fits."""
+        self.keys += [key for seq, key in self.named if seq < size and key not in self.keys]
+        self.named = [(seq, key) for seq, key in self.named if seq >= size]
+
+
+def _keys_in(data: bytes) -> list[VerifierKey]:
+    """Read verifier keys, one a line. Raises ValueError."""
+    return [VerifierKey.parse(line) for line in data.decode().splitlines() if line.strip() and not line.startswith("#")]
+
+
+def _first_keys(folder: Path, given: Sequence[VerifierKey], notices: list[str]) -> list[VerifierKey]:
+    """Give the keys to begin with: those given, else the export's own first."""
+    if given:
+        return list(given)
+    try:
+        own = _keys_in(_read(folder / "keys.txt", 1 << 20))[:1]
+    except FileNotFoundError:
+        own = []
+    except ValueError as error:
+        raise Tampered(f"keys.txt cannot be read: {error}") from None
+    said = own[0].text() if own else "there is none"
+    notices.append(f"no --key was given, so the key was taken from the export itself ({said}): whoever made the export could "
+                   "have put his own there. Compare it with the one you were given by another way")
+    return own
+
+
+# ------------------------------------------------------------------------------------------------ the log
+
+
+@dataclass(frozen=True)
+class _Signed:
+    """What the walk over the log holds notes against: the checkpoints of the export, then the anchored ones, by size."""
+
+    size: int
+    note: Note
+    anchor: str | None
+
+
+class _Places:
+    """Where clocks disagree: the first few and how many."""
+
+    def __init__(self) -> None:
+        self.first, self.count = list[tuple[int, float]](), 0
+
+    def note(self, found: list[tuple[int, float]]) -> None:
+        self.first = [*self.first, *found][:5]
+        self.count += len(found)
+
+
+class _Log:
+    """One walk over an export: section 8."""
+
+    def __init__(self, folder: Path, manifest: _Manifest, keys: Sequence[VerifierKey], anchors: Sequence[Path]) -> None:
+        self.folder, self.manifest, self.size = folder, manifest, manifest.size
+        self.notices: list[str] = []
+        self.trust = _Trust(_first_keys(folder, keys, self.notices))
+        self.checkpoints = _own_notes(folder)
+        self.anchored = list(_anchored(anchors, self.notices))
+        self.signed_size = self.checkpoints[-1].size if self.checkpoints else 0
+        self.signer: VerifierKey | None = None
+        self.account = os.path.lexists(folder / "account.jsonl")
+        own = [_Signed(note.size, note, None) for note in self.checkpoints]
+        self.pending = deque(sorted([*own, *self.anchored], key=lambda one: (one.size, one.anchor or "")))
+        self.roots: dict[int, bytes] = {}
+        self.good = 0  # the largest size whose root fits
+        self.tree = _Tree()
+        self.vkeys: list[str] = []
+        self.gone: list[Span] = []
+        self.expired: dict[bool, list[Span]] = {True: [], False: []}
+        self.requests: set[str] = set()
+        self.moved: list[tuple[int, str | None]] = []
+        self.by_hand: set[tuple[Any, ...]] = set()
+        self.ids: set[bytes] = set()
+        self.early, self.backwards, self.newest = _Places(), _Places(), b""
+        self.root = root_of([])
+        if keys and not self.checkpoints and self.size:
+            raise Tampered("there is no checkpoint, so nothing is signed by the given key: they were removed, or the log has "
+                           "none yet")
+
+    def jobs(self) -> Iterator[_Job]:
+        sizes = deque(sorted({one.size for one in self.pending if one.size}))
+        for first in range(0, self.size, SEGMENT):
+            count = min(SEGMENT, self.size - first)
+            within = []
+            while sizes and sizes[0] <= first + count:
+                within.append(sizes.popleft())
+            yield _Job(self.folder / "log", first, count, tuple(within), self.account)
+
+    def take(self, scan: _Scan) -> None:
+        """Take what was found in the next segment. Raises Tampered for the first thing that is wrong."""
+        for seq, vkey in scan.keys:
+            self.trust.name(seq, vkey)
+            self.vkeys.append(vkey)
+        self._roots(scan)
+        if scan.bad:
+            raise Tampered(scan.bad[1], scan.bad[0])
+        self.gone = _joined(self.gone, scan.gone)
+        for seq, spans in scan.expired:
+            self.expired[seq < self.signed_size] += spans
+        for kept, spans in self.expired.items():
+            self.expired[kept] = _merged(spans)
+        for seq, kind, digest in scan.moves:
+            if kind == "stage.moved":
+                if digest not in self.requests:
+                    self.moved.append((seq, digest))
+            elif digest is not None:
+                self.requests.add(digest)
+        self.by_hand.update(scan.by_hand)
+        self.ids.update(scan.ids[at : at + 16] for at in range(0, len(scan.ids), 16))
+        self._clocks(scan)
+        facts = (self.gone, self.expired[True], self.expired[False], self.requests, self.moved, self.vkeys)
+        if sum(map(len, facts)) > _MOST_FACTS:
+            raise Unreadable(f"the log says more than {_MOST_FACTS} things about itself; no honest one does")
+
+    def _roots(self, scan: _Scan) -> None:
+        """Hold the roots within this segment against those that were signed, the smallest first."""
+        before = list(self.tree.peaks)
+        full = scan.end - scan.first == SEGMENT
+        if full:
+            self.tree.append(scan.peaks[scan.end][0])
+        while self.pending and self.pending[0].size <= scan.end:
+            size = self.pending[0].size
+            if size not in self.roots:
+                whole = full and size == scan.end
+                self.roots = {size: root_of(self.tree.peaks if whole else [*before, *scan.peaks.get(size, [])])}
+            self._hold(self.pending.popleft())
+        self.root = root_of(self.tree.peaks if full else [*before, *scan.peaks[scan.end]])
+
+    def _hold(self, signed: _Signed) -> None:
+        note, what = signed.note, f"the note of the anchor {signed.anchor}" if signed.anchor else "the checkpoint"
+        key = self.trust.check(note, self.manifest.origin, what)
+        if note.root != self.roots[note.size]:
+            raise self._unlike(note, what)
+        if signed.anchor is None:
+            self.signer, self.good = key, note.size
+            self.trust.covered(note.size)
+        elif not any(own.size == note.size and own.text == note.text for own in self.checkpoints):
+            raise Tampered(f"{what} at {note.size} is not among the checkpoints of the export: it was removed or replaced, or "
+                           "the log was restored from an older state")
+
+    def _unlike(self, note: Note, what: str) -> Tampered:
+        said = f"{what} at {note.size} signed the root {note.root.hex()}, the leaves give {self.roots[note.size].hex()}"
+        if note.size - self.good == 1:
+            return Tampered(f"{said}: this leaf was changed, and its recorded hash with it", self.good)
+        if note.size <= self.good:
+            return Tampered(f"{said}, and a signed checkpoint of the export agrees with these: there are two logs under one key")
+        where = f"between number {self.good} and number {note.size - 1}"
+        return Tampered(f"{where}: {said}: leaves there were changed, added or removed, and the recorded hashes with them")
+
+    def _clocks(self, scan: _Scan) -> None:
+        oldest, seq = scan.oldest
+        if oldest < self.newest and all(seq != found for found, _ in scan.backwards):
+            with suppress(TypeError, ValueError):  # a notice at most
+                seconds = _seconds(self.newest, oldest)
+                self.backwards.note([(seq, seconds)] if seconds > _TOLERANCE else [])
+        self.early.note(scan.early)
+        self.backwards.note(scan.backwards)
+        self.newest = max(self.newest, scan.newest)
+
+    def end(self) -> Verdict:
+        """Check what belongs to the whole log, and give the verdict. Raises Tampered or Unreadable."""
+        if not self.size:
+            self._roots(_Scan(0, 0, {0: []}))
+        if self.pending:
+            left = self.pending[0]
+            whose = f"the anchor {left.anchor} holds a note" if left.anchor else "there is a checkpoint"
+            hint = ", or restored from an older state; or the anchor is newer than the export" if left.anchor else ""
+            raise Tampered(f"the log ends here, {whose} of {left.size} leaves: it was cut{hint}", self.size)
+        self._chain()
+        self._files()
+        _check_proofs(self.folder, self.checkpoints)
+        unexplained = _uncovered(self.gone, [*self.expired[True], *self.expired[False]])
+        if unexplained is not None:
+            raise Tampered("its contents are gone and no audit.expired leaf says so", unexplained)
+        self._remarks()
+        missing = [f"number {seq}: a stage.moved without stage.moving or promotion.approved before it" for seq, _ in self.moved]
+        if self.account:
+            missing += _unanswered(self.folder, self.ids, self.by_hand)
+        events = f"{self.size} events, root {self.root.hex()}, log {self.manifest.origin}"
+        if missing:
+            expired = "; what expired leaves held cannot answer any more" if self.gone else ""
+            text = f"{len(missing)} records are missing{expired}; nothing was changed: {events}"
+            return Verdict("incomplete", text, None, missing, self.notices)
+        signer = f", signed by {self.signer.name}+{self.signer.hash.hex()}" if self.signer else ""
+        complete = ", complete by Airflow's account" if self.account else ""
+        return Verdict("ok", f"{events}{signer}{complete}", notices=self.notices)
+
+    def _chain(self) -> None:
+        before: Note | None = None
+        for note in self.checkpoints:
+            if before is None and note.previous is not None:
+                raise Tampered(f"the checkpoint at {note.size} follows another, which is missing")
+            if before is not None and note.previous != before.digest():
+                raise Tampered(f"the checkpoint at {note.size} does not follow the one at {before.size}: one between them is "
+                               "missing, or one was replaced")
+            before = note
+
+    def _files(self) -> None:
+        """See that no file is there that should not be, and that the keys are those of the log."""
+        for name in _names(self.folder / "log"):
+            match = re.fullmatch(r"([0-9]{20})\.(jsonl|hashes)", name)
+            if not match or int(match[1]) % SEGMENT or int(match[1]) >= self.size:
+                raise Tampered(f"log/{name[:80]} does not belong to a log of {self.size} leaves: it was cut, or this was added")
+        for name in _names(self.folder / "checkpoints"):
+            if not _SIZE_NAME.fullmatch(name):
+                raise Tampered(f"checkpoints/{name[:80]} is no checkpoint")
+        sizes = {f"{note.size:020d}.tsr" for note in self.checkpoints}
+        stamps = 0
+        for anchor in _names(self.folder / "receipts"):
+            for name in _names(self.folder / "receipts" / anchor):
+                if name not in sizes:
+                    raise Tampered(f"receipts/{anchor[:80]}/{name[:80]} belongs to a checkpoint that is missing")
+                stamps += 1
+        if stamps:
+            self.notices.append(f"{stamps} time stamps are there and were not checked here: openssl ts -verify -data "
+                                "checkpoints/SIZE.note -in receipts/ANCHOR/SIZE.tsr -CAfile CERTIFICATES")
+        try:
+            listed = _read(self.folder / "keys.txt", 1 << 20)
+        except FileNotFoundError:
+            raise Tampered("keys.txt is missing") from None
+        named = [vkey for vkey in self.vkeys if _is_key(vkey)]
+        if listed != "".join(f"{vkey}\n" for vkey in named).encode():
+            raise Tampered("keys.txt does not list the keys that the log's audit.key leaves name")
+        known = {"manifest.json", "log", "checkpoints", "keys.txt", "receipts", "proofs.json", "account.jsonl", "readable.jsonl"}
+        unknown = [name for name in _names(self.folder) if name not in known]
+        if unknown:
+            self.notices.append(f"files that are no part of an export were passed over: {', '.join(unknown)[:200]}")
+
+    def _remarks(self) -> None:
+        unsigned = self.size - self.signed_size
+        if unsigned:
+            which = f"the {unsigned} events from number {self.signed_size} on are" if self.signed_size else "the log's events are"
+            self.notices.append(f"{which} not signed yet: they came after the newest checkpoint"
+                                if self.checkpoints else "there is no checkpoint: nothing of the log is signed")
+        if self.gone:
+            count = sum(last - first + 1 for first, last in self.gone)
+            self.notices.append(f"the contents of {count} events have expired; their hashes are there")
+            hidden = _uncovered(self.gone, self.expired[True])
+            if hidden is not None:
+                self.notices.append(f"the contents of number {hidden}, and perhaps others, are gone, and the leaf that explains "
+                                    "it is not signed yet: ask for an export with a newer checkpoint")
+        for found, text in ((self.early, "say that they happened after they were stored"),
+                            (self.backwards, "were stored earlier than an event before them")):
+            if found.count:
+                places = ", ".join(f"{seq} (by {seconds:.0f} s)" for seq, seconds in found.first)
+                more = f" and {found.count - len(found.first)} more" if found.count > len(found.first) else ""
+                self.notices.append(f"clocks: events {places}{more} {text}")
+        if len(self.trust.keys) > 1:
+            names = ", ".join(f"{key.name}+{key.hash.hex()}" for key in self.trust.keys)
+            self.notices.append(f"these keys were trusted, each later one because the log names it: {names}")
+        if not self.anchored:
+            self.notices.append("no anchored checkpoint was compared: a log restored from an older state, checkpoints and all, "
+                                "would look like this one. Give --anchor with a folder of notes that was kept elsewhere")
+
+
+def _is_key(vkey: str) -> bool:
+    try:
+        VerifierKey.parse(vkey)
+    except ValueError:
+        return False
+    return vkey.isprintable() and vkey == vkey.strip()
+
+
+def _joined(before: list[Span], more: list[Span]) -> list[Span]:
+    """Put spans that follow behind those before; two that touch become one."""
+    if before and more and before[-1][1] == more[0][0] - 1:
+        return [*before[:-1], (before[-1][0], more[0][1]), *more[1:]]
+    return before + more
+
+
+def _own_notes(folder: Path) -> list[Note]:
+    return list(_notes(folder / "checkpoints"))
+
+
+def _anchored(folders: Sequence[Path], notices: list[str]) -> Iterator[_Signed]:
+    for folder in folders:
+        if not folder.is_dir():
+            raise Unreadable(f"there is no folder {folder}; --anchor takes the folder of notes of an anchor")
+        notes = list(_notes(folder.resolve()))
+        if not notes:
+            notices.append(f"the anchor {folder} holds no notes, so it says nothing")
+        yield from (_Signed(note.size, note, str(folder)) for note in notes)
+
+
+def _check_proofs(folder: Path, checkpoints: Sequence[Note]) -> None:
+    """See that proofs.json proves each checkpoint to be the beginning of the next. Raises Tampered."""
+    try:
+        data = _read(folder / "proofs.json", 8192 * (len(checkpoints) + 1))
+    except FileNotFoundError:
+        raise Tampered("proofs.json is missing") from None
+    pairs = list(pairwise(checkpoints))
+    try:
+        found = _json(data)
+        proofs = [[_from_hex(one) for one in item["proof"]] for item in found["consistency"]]
+        sizes = [(item["old"], item["new"]) for item in found["consistency"]]
+        right = data == _canonical(found) + b"\n" and sizes == [(old.size, new.size) for old, new in pairs]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        right = False
+    if not right:
+        raise Tampered("proofs.json does not hold one proof between each checkpoint and the next")
+    for (old, new), proof in zip(pairs, proofs, strict=True):
+        if not verify_consistency(old.size, new.size, old.root, new.root, proof):
+            raise Tampered(f"proofs.json does not prove the tree at {old.size} to be the beginning of that at {new.size}")
+
+
+def _from_hex(text: Any) -> bytes:
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise ValueError("a hash is 64 hex digits")
+    return bytes.fromhex(text)
+
+
+# ------------------------------------------------------------------------------------------------ completeness
+
+_NAMESPACE = UUID("715ca83a-4fbb-566e-a455-6552a119dd1e").bytes
+_ANSWERS = {
+    "success": ("task.succeeded",), "failed": ("task.failed", "task.retrying"), "skipped": ("task.skipped",),
+    "removed": ("task.skipped",), "upstream_failed": ("task.upstream_failed",),
+}
+
+
+def event_id(*parts: str | int) -> bytes:
+    """Give the 16 bytes of the event id that section 2 makes of these parts."""
+    name = json.dumps(parts, ensure_ascii=True, separators=(",", ":")).encode()
+    return UUID(bytes=sha1(_NAMESPACE + name, usedforsecurity=False).digest()[:16], version=5).bytes
+
+
+def _unanswered(folder: Path, ids: set[bytes], by_hand: set[tuple[Any, ...]]) -> list[str]:
+    """Name the tries in account.jsonl that no event answers. Raises Unreadable for lines that are no account."""
+    missing = []
+    with _opened(folder / "account.jsonl") as file:
+        number = 0
+        while line := file.readline(LINE_LIMIT):
+            number += 1
+            try:
+                said = _json(line)
+                task, state = _task(said), said["state"]
+                kinds = _ANSWERS.get(state or "", ())
+                answered = (*task, state) in by_hand or any(event_id(*task, kind) in ids for kind in kinds)
+            except (AttributeError, KeyError, TypeError, ValueError):
+                raise Unreadable(f"line {number} of account.jsonl is no task try") from None
+            if kinds and not answered:
+                dag, run, name, attempt, index = task
+                mapped = f"[{index}]" if index != -1 else ""
+                missing.append(f"{dag} {run} {name}{mapped} try {attempt}: Airflow says {state}, no {kinds[0]}"[:600])
+                if len(missing) > _MOST_FACTS:
+                    raise Unreadable(f"more than {_MOST_FACTS} lines of account.jsonl have no answer")
+    return missing
+
+
+# ------------------------------------------------------------------------------------------------ an extract
+
+
+def _extract(folder: Path, manifest: _Manifest, keys: Sequence[VerifierKey], anchors: Sequence[Path]) -> Verdict:
+    """Verify an extract (section 9): some leaves, each with its proof. Raises Tampered or Unreadable."""
+    notices: list[str] = []
+    trust = _Trust(_first_keys(folder, keys, notices))
+    notes = {note.size: note for note in _own_notes(folder)}
+    if max(notes, default=None) != manifest.size:
+        raise Tampered(f"the manifest speaks of a checkpoint at {manifest.size}, the newest here is at {max(notes, default=0)}")
+    for signed in _anchored(anchors, notices):
+        if signed.size in notes and notes[signed.size].text != signed.note.text:
+            raise Tampered(f"the anchor {signed.anchor} holds another checkpoint at {signed.size}")
+    count, unproven = 0, {size: list[tuple[int, bytes, list[bytes]]]() for size in notes}
+    before = -1
+    for seq, line, size, proof in _proofs(folder):
+        if seq <= before or size not in notes:
+            raise Tampered("an extract's leaves stand in the order of their numbers, each under a checkpoint that is there", seq)
+        before, count = seq, count + 1
+        if not verify_inclusion(leaf_hash(line), seq, size, proof, notes[size].root):
+            raise Tampered(f"its proof does not lead to the root that the checkpoint at {size} signed: leaf, number or proof was "
+                           "changed", seq)
+        if line[line.rfind(_KIND) + 8 :].startswith(b'audit.key"'):
+            unproven[size].append((seq, line, proof))
+    for size in sorted(notes):
+        trust.check(notes[size], manifest.origin, "the checkpoint")
+        for seq, line, _ in unproven[size]:
+            try:
+                trust.name(seq, str(_json(line)["event"]["body"]["vkey"]))
+            except (KeyError, TypeError, ValueError):
+                continue
+        trust.covered(size)
+    notices.append("an extract shows that these events are in the log; it cannot show that there are no others")
+    text = f"{count} events of the log {manifest.origin}, each proven to be in its first {manifest.size}"
+    return Verdict("ok", text, notices=notices)
+
+
+def _proofs(folder: Path) -> Iterator[tuple[int, bytes, int, list[bytes]]]:
+    """Read leaves.jsonl and proofs.jsonl side by side: number, leaf, size, proof. Raises Tampered."""
+    with _part(folder / "leaves.jsonl") as leaves, _part(folder / "proofs.jsonl") as proofs:
+        number = 0
+        while True:
+            line, said = leaves.readline(LINE_LIMIT + 1), proofs.readline(LINE_LIMIT + 1)
+            if not line and not said:
+                return
+            number += 1
+            if not line.endswith(b"\n") or not said.endswith(b"\n"):
+                raise Tampered(f"leaves.jsonl or proofs.jsonl ends before or within line {number}, or the line is too long")
+            try:
+                found = _json(said)
+                seq, size, proof = found["seq"], found["size"], [_from_hex(one) for one in found["proof"]]
+                if type(seq) is not int or type(size) is not int or said[:-1] != _canonical(found):
+                    raise ValueError
+            except (KeyError, TypeError, ValueError):
+                raise Tampered(f"line {number} of proofs.jsonl is no proof") from None
+            place = b',"seq":%d,"stored_at":"' % seq
+            if line[-30 - len(place) : -30] != place:
+                raise Tampered(f"the leaf in line {number} of leaves.jsonl is not of the number that its proof has", seq)
+            yield seq, line[:-1], size, proof
+
+
+@contextmanager
+def _part(path: Path) -> Iterator[IO[bytes]]:
+    try:
+        with _opened(path) as file:
+            yield file
+    except FileNotFoundError:
+        raise Tampered(f"{path.name} is missing") from None
+
+
+# ------------------------------------------------------------------------------------------------ the command
+
+
+def verify(folder: Path, keys: Sequence[VerifierKey] = (), anchors: Sequence[Path] = (), jobs: int = 1,
+           progress: Callable[[int, int], None] | None = None) -> Verdict:
+    """Verify an export or an extract. `keys` are trusted to begin with; `anchors` are folders of notes kept elsewhere.
+
+    `jobs` processes hash; `progress` is called with the number of leaves done and of all. Raises Unreadable where there can be no
+    verdict, OSError where files cannot be read.
+    """
+    log = None
+    try:
+        manifest = _manifest(folder)
+        if manifest.format == FORMATS[1]:
+            return _extract(folder, manifest, keys, anchors)
+        log = _Log(folder, manifest, keys, anchors)
+        for scan in _scans(log.jobs(), jobs):
+            log.take(scan)
+            if progress:
+                progress(scan.end, log.size)
+        return log.end()
+    except Tampered as found:
+        return Verdict("tampered", found.reason, found.seq, notices=log.notices if log else [])
+
+
+def _scans(work: Iterator[_Job], jobs: int) -> Iterator[_Scan]:
+    """Hash segments, in order; with several processes a few ahead."""
+    if jobs <= 1:
+        yield from map(_scan, work)
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        ahead: deque[Future[_Scan]] = deque()
+        try:
+            for job in work:
+                ahead.append(pool.submit(_scan, job))
+                if len(ahead) > 2 * jobs:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        except BrokenProcessPool:
+            raise Unreadable("a worker process ended unexpectedly: too little memory? Try --jobs 1") from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and give its exit code."""
+    parser = argparse.ArgumentParser(prog="airgate-verify", description="Verify an exported audit log. Exit code 0: ok, "
+                                     "1: tampered, 3: incomplete, 2: it cannot be read.")
+    parser.add_argument("export", type=Path, metavar="EXPORT", help="the folder that `airgate audit export` wrote")
+    parser.add_argument("--key", action="append", default=[], metavar="VKEY|FILE",
+                        help="the log's first verifier key (NAME+HASH+BASE64), or a file of keys; may be given again")
+    parser.add_argument("--anchor", action="append", default=[], type=Path, metavar="FOLDER",
+                        help="notes that were kept outside of the database's reach; may be given again")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N",
+                        help="processes that hash (default: one a core)")
+    args = parser.parse_args(argv)
+    try:
+        keys = [key for text in args.key for key in _given(text)]
+        progress = _progress if sys.stderr.isatty() else None
+        verdict = verify(args.export, keys, args.anchor, min(max(args.jobs, 1), 64), progress)
+    except (Unreadable, OSError, MemoryError) as error:
+        sys.stderr.write(_plain(f"airgate-verify: {error or type(error).__name__}") + "\n")
+        return EXIT_UNREADABLE
+    except KeyboardInterrupt:
+        return 130
+    sys.stdout.write("".join(f"{line}\n" for line in verdict.lines()))
+    return EXIT[verdict.word]
+
+
+def _given(text: str) -> list[VerifierKey]:
+    """Read --key: a verifier key, or a file of them. Raises Unreadable."""
+    try:
+        if "+" in text and not Path(text).exists():
+            return [VerifierKey.parse(text)]
+        keys = _keys_in(Path(text).read_bytes()[: 1 << 20])
+    except OSError as error:
+        raise Unreadable(f"--key {text[:120]} is no verifier key (NAME+HASH+BASE64) and no file: {error.strerror}") from None
+    except ValueError as error:
+        raise Unreadable(f"--key {text[:120]}: {error}") from None
+    if not keys:
+        raise Unreadable(f"--key {text[:120]}: the file holds no key")
+    return keys
+
+
+def _progress(done: int, size: int) -> None:
+    sys.stderr.write(f"\r{done} of {size} events" + ("\r\033[K" if done == size else ""))
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
