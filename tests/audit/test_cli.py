@@ -6,11 +6,13 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from tests.audit.accounts import Airflow, Mlflow, ended
 
 from airgate import cli
-from airgate.audit import airflow_account
-from airgate.audit.completeness import TaskTry
+from airgate.audit import airflow_account, mlflow_account
 from airgate.audit.store import AuditStore
+from airgate.audit.tries import TaskTry
+from airgate.audit.versions import RegisteredVersion
 
 
 @pytest.fixture
@@ -28,19 +30,22 @@ def lines(capsys, *words):
 
 
 @pytest.fixture
-def airflow_says(monkeypatch):
-    """What Airflow answers, without an Airflow."""
+def they_say(monkeypatch):
+    """What Airflow and MLflow answer, without an Airflow and an MLflow."""
 
-    def say(*tries):
-        class Account:
+    def say(*said, mlflow=None):
+        class Account(Airflow):
             @classmethod
             def from_environment(cls):
-                return cls()
+                return cls(*said)
 
-            def tries(self, since=None):
-                return iter(tries)
+        class Registry(Mlflow):
+            @classmethod
+            def from_environment(cls):
+                return mlflow or cls()
 
         monkeypatch.setattr(airflow_account, "RestAccount", Account)
+        monkeypatch.setattr(mlflow_account, "MlflowAccount", Registry)
 
     return say
 
@@ -56,31 +61,43 @@ def test_verify_an_honest_log(log, make, capsys):
     assert lines(capsys, "verify") == (0, ["integrity: ok", f"{size} events, root {root.hex()}"], "")
 
 
-def test_verify_a_changed_log(log, make, capsys, airflow_says):
+def test_verify_a_changed_log(log, make, capsys, they_say):
     log.append(make(0))
     with closing(sqlite3.connect(log.where)) as owner, owner:
         owner.execute("DROP TRIGGER airgate_events_no_delete")
         owner.execute("DELETE FROM airgate_events")
-    airflow_says()
+    they_say()
     for words in (["verify"], ["verify", "--complete"]):
         code, out, _ = lines(capsys, *words)
         assert code == 1
         assert out[0] == "integrity: TAMPERED at event 0: the log ends here, the head counts 1 events: 1 are missing"
 
 
-def test_completeness_and_sweep(log, make, capsys, airflow_says):
+def test_completeness_and_sweep(log, make, capsys, they_say):
     log.append(make(0))
-    airflow_says(attempt("t0", "success"), attempt("killed", "failed"))
+    they_say(attempt("t0", "success"), attempt("killed", "failed"), ended("r1"))
     code, out, _ = lines(capsys, "verify", "--complete")
     assert code == 3
     assert out[0] == "integrity: ok"
     assert out[2:] == [
-        "completeness: MISSING 1 of 2 task tries", "  d r0 killed try 1: Airflow says failed, no task.failed"
-    ]
-    assert lines(capsys, "sweep", "--settle", "3600")[1] == ["2 task tries compared, 0 events added"]
-    assert lines(capsys, "sweep")[1][0] == "2 task tries compared, 1 events added"
+        "1 runs, 2 task tries, 0 answers, 0 model versions compared", "completeness: MISSING 2",
+        "  d r1: Airflow says the run ended as success, no run.ended", "  d r0 killed try 1: Airflow says failed, no task.failed"]
+    said = "1 runs, 2 task tries, 0 answers, 0 model versions compared"
+    assert lines(capsys, "sweep", "--settle", "999999999")[1] == [f"{said}, 0 events added"]
+    code, out, _ = lines(capsys, "sweep")
+    assert (code, out[0]) == (0, f"{said}, 2 events added")
     code, out, _ = lines(capsys, "verify", "--complete")
-    assert (code, out[2:]) == (0, ["completeness: ok"])
+    assert (code, out[2:]) == (0, [said, "completeness: ok"])
+
+
+def test_what_cannot_be_explained_is_told_and_is_an_exit_code(log, make, capsys, they_say):
+    log.append(make(0, model="m"))
+    they_say(mlflow=Mlflow({"m": [RegisteredVersion("1")]}))
+    told = ["completeness: UNEXPLAINED 1", "  m version 1 is in MLflow, but no training on record registered it"]
+    for words in (["verify", "--complete"], ["sweep"], ["sweep"]):
+        code, out, _ = lines(capsys, *words)
+        assert (code, out[-2:]) == (3, told)
+    assert len(log.events(kind="audit.alarm")) == 1
 
 
 def test_show(log, make, capsys):

@@ -1,11 +1,13 @@
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
+from tests.audit.accounts import Airflow, Mlflow
 
 from airgate.audit.event import Actor, AuditEvent, event_id_of
 from airgate.audit.store import AuditStore
+from airgate.audit.tries import TaskTry
+from airgate.audit.versions import RegisteredVersion
 from airgate.platform import summary
 from airgate.platform.airflow_client import Leg, Run
 
@@ -59,16 +61,6 @@ def test_a_local_file_with_odd_characters_is_found(tmp_path):
     assert summary.predictions_are_there([{"rows": 1, "files": [file.as_uri()]}])
 
 
-@dataclass
-class Account:
-    """What Airflow would say."""
-
-    found: list
-
-    def tries(self, since=None):
-        return iter(self.found)
-
-
 @pytest.fixture
 def store(tmp_path):
     made = AuditStore(f"sqlite:///{tmp_path}/audit.db")
@@ -77,16 +69,22 @@ def store(tmp_path):
 
 
 def test_a_whole_log_is_ok(store):
-    verdict = summary.audit_verdict(store, Account([]), settle=0)
+    verdict = summary.audit_verdict(store, Airflow(), settle=0)
     assert verdict.ok
     assert list(verdict.lines())[:2] == ["integrity: ok", "completeness: ok"]
 
 
 def test_a_try_without_a_record_is_missing(store):
-    from airgate.audit.completeness import TaskTry
-
     lost = TaskTry("churn_training", "manual__1", "train", -1, 1, "success", datetime.now(UTC), datetime.now(UTC), "X")
-    verdict = summary.audit_verdict(store, Account([lost]), settle=0)
+    verdict = summary.audit_verdict(store, Airflow(lost), settle=0)
     assert not verdict.ok
     assert list(verdict.lines())[1:3] == [
         "completeness: MISSING 1", "  churn_training manual__1 train try 1: Airflow says success, no task.succeeded"]
+
+
+def test_what_cannot_be_explained_is_no_good_verdict(store):
+    store.append(recorded("gate.verdict").event)
+    verdict = summary.audit_verdict(store, Airflow(), Mlflow({"churn": [RegisteredVersion("1")]}), settle=0)
+    assert not verdict.ok
+    assert list(verdict.lines())[1:3] == [
+        "completeness: UNEXPLAINED 1", "  churn version 1 is in MLflow, but no training on record registered it"]

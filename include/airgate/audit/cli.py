@@ -11,6 +11,7 @@ from airgate.audit.completeness import AirflowAccount
 from airgate.audit.entry import StoredEvent
 from airgate.audit.event import KINDS, canonical, time_text
 from airgate.audit.store import AuditStore
+from airgate.audit.versions import RegistryAccount
 from airgate.errors import AuditError, nearest
 
 EXIT_TAMPERED = 1
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     create = verbs.add_parser("create", help="make the log's tables, or bring those of an older release up to date")
     create.add_argument("--writer", metavar="ROLE", help="grant this PostgreSQL role what Airflow's processes need, and no more")
     verify = verbs.add_parser("verify", help="hash the whole log again; exit 0 ok, 1 tampered, 3 incomplete")
-    verify.add_argument("--complete", action="store_true", help="also compare it with Airflow's own account (REST API)")
+    verify.add_argument("--complete", action="store_true", help="also compare it with what Airflow and MLflow say happened")
     show = verbs.add_parser("show", help="list events, the newest last")
     show.add_argument("--model", help="only of this model")
     show.add_argument("--dag", help="only of this DAG")
@@ -31,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument("--kind", help="only of this kind: " + ", ".join(KINDS))
     show.add_argument("--limit", type=_positive, default=50, help="the last N events (default 50)")
     show.add_argument("--json", action="store_true", help="one JSON object a line")
-    sweep = verbs.add_parser("sweep", help="add what Airflow says happened and the log lacks, marked as recovered")
+    sweep = verbs.add_parser("sweep", help="add what Airflow says happened and the log lacks, marked as recovered; exit 3 if "
+                           "something cannot be explained")
     sweep.add_argument("--settle", type=float, default=0.0, metavar="SECONDS", help="leave what ended later")
     cli_keep.add_arguments(verbs)
     for name, verb in verbs.choices.items():
@@ -65,26 +67,25 @@ def _verify(store: AuditStore, args: argparse.Namespace) -> int:
         return 0 if report.ok else EXIT_TAMPERED
     from airgate.audit.sweep import compare
 
-    found = compare(_account(), store)
-    if found.added:
-        _print(f"completeness: MISSING {len(found.added)} of {found.tries} task tries")
-        for record in found.added:
-            _print(f"  {record.line()}")
-    else:
-        _print("completeness: ok")
+    found = compare(*_accounts(store))
+    _print(found.line())
+    for line in found.verdict():
+        _print(line)
     if not report.ok:
         return EXIT_TAMPERED
-    return EXIT_INCOMPLETE if found.added else 0
+    return EXIT_INCOMPLETE if found.added or found.unexplained else 0
 
 
 def _sweep(store: AuditStore, args: argparse.Namespace) -> int:
     from airgate.audit.sweep import sweep
 
-    report = sweep(_account(), store, settle=timedelta(seconds=args.settle))
-    _print(f"{report.tries} task tries compared, {len(report.added)} events added")
+    report = sweep(*_accounts(store), settle=timedelta(seconds=args.settle))
+    _print(f"{report.line()}, {len(report.added)} events added")
     for record in report.added:
         _print(f"  {record.line()}")
-    return 0
+    for line in report.doubts():
+        _print(line)
+    return EXIT_INCOMPLETE if report.unexplained else 0
 
 
 def _show(store: AuditStore, args: argparse.Namespace) -> int:
@@ -134,10 +135,11 @@ def _plain(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
 
 
-def _account() -> AirflowAccount:
+def _accounts(store: AuditStore) -> tuple[AirflowAccount, AuditStore, RegistryAccount]:
     from airgate.audit.airflow_account import RestAccount
+    from airgate.audit.mlflow_account import MlflowAccount
 
-    return RestAccount.from_environment()
+    return RestAccount.from_environment(), store, MlflowAccount.from_environment()
 
 
 def _positive(text: str) -> int:

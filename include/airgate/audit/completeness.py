@@ -1,84 +1,83 @@
-"""Whether everything that Airflow says happened is in the log. A pure comparison; the account is a Protocol."""
+"""Completeness: is everything that Airflow and MLflow say happened in the log? What the comparisons share.
+
+`runs`, `tries`, `answers` and `versions` know one kind of thing each; `sweep` walks through all of them. What an account tells
+and the log lacks is a missing record, which can be added. What cannot be told is a finding.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol
+from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
+from typing import Protocol, TypeVar
+from uuid import UUID
 
-from airgate.audit.entry import StoredEvent
-from airgate.audit.event import Kind, TaskRef
+from sqlalchemy import Connection, Select, select
 
-# Which kinds of event answer for a try that ended so; the first is the kind that is added where none is there.
-ANSWERS: dict[str, tuple[Kind, ...]] = {
-    "success": ("task.succeeded",),
-    "failed": ("task.failed", "task.retrying"),
-    "skipped": ("task.skipped",),
-    "upstream_failed": ("task.upstream_failed",),
-    "removed": ("task.skipped",),
-}
+from airgate import settings
+from airgate.audit.answers import HumanAnswer, MissingAnswer
+from airgate.audit.event import AuditEvent, CodeRef, event_id_of
+from airgate.audit.runs import SWEEP, DagRun, MissingRun
+from airgate.audit.schema import EVENTS
+from airgate.audit.store import AuditStore
+from airgate.audit.tries import MissingTry, TaskTry
 
-
-@dataclass(frozen=True)
-class TaskTry:
-    """What Airflow says of one try. `state` is Airflow's word; times are UTC, None where Airflow has none."""
-
-    dag_id: str
-    run_id: str
-    task_id: str
-    map_index: int
-    try_number: int
-    state: str | None
-    start: datetime | None
-    end: datetime | None
-    operator: str | None
-
-    @property
-    def task(self) -> TaskRef:
-        """The try as events name it."""
-        return TaskRef(
-            dag_id=self.dag_id, run_id=self.run_id, task_id=self.task_id, map_index=self.map_index,
-            try_number=self.try_number,
-        )
-
-
-@dataclass(frozen=True)
-class MissingRecord:
-    """A try that ended and has no event; `kind` is the event that is missing."""
-
-    attempt: TaskTry
-    kind: Kind
-
-    def line(self) -> str:
-        """Say in one line which event is missing."""
-        at = self.attempt
-        mapped = f"[{at.map_index}]" if at.map_index >= 0 else ""
-        task = f"{at.dag_id} {at.run_id} {at.task_id}{mapped} try {at.try_number}"
-        return f"{task}: Airflow says {at.state}, no {self.kind}"
+Missing = MissingRun | MissingTry | MissingAnswer
+BATCH = 500
+T = TypeVar("T")
 
 
 class AirflowAccount(Protocol):
-    """Airflow's own word about what happened."""
+    """Airflow's own word about what happened. `since` leaves out what was last changed before it. All raise AuditError."""
+
+    def runs(self, since: datetime | None = None) -> Iterator[DagRun]:
+        """Give every DAG run that ended; its assets may be left out."""
+        ...
+
+    def run(self, dag_id: str, run_id: str) -> DagRun | None:
+        """Give one DAG run with its assets, None when there is none any more."""
+        ...
 
     def tries(self, since: datetime | None = None) -> Iterator[TaskTry]:
-        """Give every try of every task instance changed since then (all, if None). Raises AuditError on failure."""
+        """Give every try of every task instance."""
+        ...
+
+    def answers(self, since: datetime | None = None) -> Iterator[HumanAnswer]:
+        """Give every answer that a person gave and Airflow still holds."""
         ...
 
 
-def missing(tries: Iterable[TaskTry], events: Iterable[StoredEvent]) -> list[MissingRecord]:
-    """Name the tries that ended and that no event answers for, in the order given. Running tries are not missing.
+@dataclass(frozen=True)
+class Finding:
+    """Something that the log cannot explain, said in one line; `model` and `version` where it is about one."""
 
-    A `manual.change` whose body.state is the try's state answers too: then a person ended the try, and is on record.
-    """
-    answered: set[tuple[TaskRef, str]] = set()
-    for stored in events:
-        if stored.event.task is not None:
-            answered.add((stored.event.task, stored.event.kind))
-            if stored.event.kind == "manual.change":
-                answered.add((stored.event.task, f"by hand: {stored.event.body.get('state')}"))
-    found = []
-    for attempt in tries:
-        kinds = ANSWERS.get(attempt.state or "", ())
-        wanted = {*kinds, f"by hand: {attempt.state}"}
-        if kinds and not any((attempt.task, kind) in answered for kind in wanted):
-            found.append(MissingRecord(attempt, kinds[0]))
+    line: str
+    model: str | None = None
+    version: str | None = None
+
+    def event(self) -> AuditEvent:
+        """Make the alarm that puts it on record: one for each content, however often it is found."""
+        return AuditEvent(
+            event_id=event_id_of("audit.alarm", "unexplained", self.line), kind="audit.alarm", occurred_at=datetime.now(UTC),
+            actor=SWEEP, model=self.model, version=self.version, source="sweep",
+            code=CodeRef(commit=settings.load().code_version), body={"alarm": "unexplained", "what": self.line})
+
+
+def recorded(store: AuditStore, ids: Iterable[UUID]) -> set[UUID]:
+    """Give those of the ids that the log has; an event whose contents expired is still there. Raises AuditError."""
+    found: set[UUID] = set()
+    for batch in batches(ids):
+        query = select(EVENTS.c.event_id).where(EVENTS.c.event_id.in_([str(event_id) for event_id in batch]))
+        found.update(UUID(row) for row in store.database.transact(partial(_texts, query), write=False))
     return found
+
+
+def _texts(query: Select[tuple[str]], connection: Connection) -> list[str]:
+    return [str(text) for text in connection.scalars(query)]
+
+
+def batches(items: Iterable[T], size: int = BATCH) -> Iterator[list[T]]:
+    """Give the items in lists of `size`, the last one shorter."""
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch

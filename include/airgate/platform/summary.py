@@ -11,6 +11,7 @@ from airgate.audit.completeness import AirflowAccount
 from airgate.audit.entry import StoredEvent
 from airgate.audit.event import AuditEvent, Kind
 from airgate.audit.store import AuditStore
+from airgate.audit.versions import RegistryAccount
 from airgate.platform.airflow_client import Leg
 
 # Callbacks write their record just after a state is sent; the account is taken again until they have.
@@ -19,10 +20,10 @@ SETTLE = 20.0
 
 @dataclass(frozen=True)
 class AuditVerdict:
-    """Two verdicts: the log was not tampered with, and it lacks nothing of what Airflow says happened."""
+    """Two verdicts: the log was not tampered with, and it lacks nothing of what Airflow and MLflow say happened."""
 
     integrity: str
-    missing: list[str]
+    completeness: list[str]
     events: int
     root: str
     ok: bool
@@ -30,21 +31,24 @@ class AuditVerdict:
     def lines(self) -> Iterator[str]:
         """As `airgate audit verify --complete` says it."""
         yield self.integrity
-        yield "completeness: ok" if not self.missing else f"completeness: MISSING {len(self.missing)}"
-        yield from (f"  {line}" for line in self.missing)
+        yield from self.completeness
         yield f"{self.events} events, root {self.root}"
 
 
-def audit_verdict(store: AuditStore, account: AirflowAccount, settle: float = SETTLE) -> AuditVerdict:
-    """Verify the log and compare it with Airflow's account, for at most `settle` seconds until nothing is missing."""
+def audit_verdict(store: AuditStore, account: AirflowAccount, registry: RegistryAccount | None = None,
+                  settle: float = SETTLE) -> AuditVerdict:
+    """Verify the log and compare it with what the accounts say, for at most `settle` seconds until nothing is missing.
+
+    Without a `registry` only Airflow is asked.
+    """
     from airgate.audit.sweep import compare
 
     deadline = time.monotonic() + settle
-    while (found := compare(account, store)).added and time.monotonic() < deadline:
+    while (found := compare(account, store, registry)).added and time.monotonic() < deadline:
         time.sleep(1)
     report = store.verify()
-    missing = [record.line() for record in found.added]
-    return AuditVerdict(report.line(), missing, report.size, report.root.hex(), report.ok and not missing)
+    complete = not found.added and not found.unexplained
+    return AuditVerdict(report.line(), list(found.verdict()), report.size, report.root.hex(), report.ok and complete)
 
 
 def runs(legs: list[Leg]) -> Iterator[str]:

@@ -1,0 +1,164 @@
+"""Model versions and the alias: MLflow's word held against the log's."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tests.audit.accounts import NOW, Airflow, Mlflow
+
+from airgate.audit.event import Actor, AuditEvent, TaskRef, event_id_of
+from airgate.audit.store import AuditStore
+from airgate.audit.sweep import compare, sweep
+from airgate.audit.versions import REGISTER, RegisteredVersion, models_known
+from airgate.governance import dag_rules
+
+
+def version(number, digest="d1", run_id="train1"):
+    return RegisteredVersion(number, digest, "m_training", run_id)
+
+
+@pytest.fixture
+def log(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRGATE_MODELS", str(tmp_path / "models"))
+    store = AuditStore(f"sqlite:///{tmp_path}/audit.db")
+    store.create()
+    return store
+
+
+def record(log, kind, number=None, at=NOW, run_id="train1", **body):
+    task = TaskRef(dag_id="m_training", run_id=run_id, task_id="register", try_number=1)
+    log.append(AuditEvent(event_id=event_id_of(kind, run_id, str(body), at.isoformat()), kind=kind, occurred_at=at, task=task,
+                          model="m", version=number, actor=Actor(kind="user", name="mia"), source="operator", body=body))
+
+
+def began(log, digest="d1", run_id="train1"):
+    record(log, "task.started", run_id=run_id, function=REGISTER, inputs={"model": digest, "data": "x"})
+
+
+def registered(log, number, digest="d1", run_id="train1"):
+    facts = {"model_version": number, "model_digest": digest}
+    record(log, "task.succeeded", number, run_id=run_id, function=REGISTER, facts=facts)
+
+
+def moved(log, number, kind="stage.moved", at=NOW):
+    record(log, kind, number, at=at, to_version=number, model_digest="d1", stage="production")
+
+
+def lines(log, *versions, alias=None):
+    return [finding.line for finding in compare(Airflow(), log, Mlflow({"m": list(versions)}, {"m": alias})).unexplained]
+
+
+def test_the_step_is_the_one_that_the_rules_know():
+    assert REGISTER == dag_rules.REGISTER
+
+
+def test_what_training_registered_and_a_promotion_moved_is_explained(log):
+    registered(log, "1")
+    registered(log, "2", "d2", "train2")
+    moved(log, "1")
+    moved(log, "2", at=NOW + timedelta(days=1))
+    report = sweep(Airflow(), log, Mlflow({"m": [version("1"), version("2", "d2", "train2")]}, {"m": "2"}))
+    assert (report.versions, report.unexplained) == (2, [])
+    assert log.events(kind="audit.alarm") == []
+
+
+def test_a_version_that_nothing_on_record_registered(log):
+    registered(log, "1")
+    for strange in (version("7", "d7", "train7"), RegisteredVersion("7")):
+        assert lines(log, version("1"), strange) == ["m version 7 is in MLflow, but no training on record registered it"]
+
+
+def test_a_step_that_scores_names_a_version_and_registers_none(log):
+    record(log, "task.succeeded", "1", function="airgate.steps.predict:predict", facts={"model_version": "1"})
+    assert lines(log, version("1")) == ["m version 1 is in MLflow, but no training on record registered it"]
+
+
+def test_a_register_step_that_is_under_way_or_was_killed_explains_its_version(log):
+    began(log)
+    assert lines(log, version("1")) == []
+    assert len(lines(log, version("1", "forged"))) == 1
+    assert len(lines(log, version("1", run_id="other"))) == 1
+
+
+def test_a_version_that_mlflow_lost(log):
+    registered(log, "1")
+    assert lines(log) == ["m version 1 was registered by the log's word, but MLflow no longer has it"]
+
+
+def test_a_version_with_another_digest_than_its_training_recorded(log):
+    registered(log, "1")
+    assert lines(log, version("1", "other")) == ["m version 1: MLflow says its digest is other, its training recorded d1"]
+    assert lines(log, version("1", None)) == ["m version 1: MLflow says its digest is none, its training recorded d1"]
+
+
+def test_an_alias_that_no_promotion_put_there(log):
+    registered(log, "1")
+    assert lines(log, version("1"), alias="1") == [
+        "m production is version 1 in MLflow, the last promotion on record put none there"]
+    moved(log, "1")
+    assert lines(log, version("1"), alias="1") == []
+    assert lines(log, version("1"), alias="2") == [
+        "m production is version 2 in MLflow, the last promotion on record put version 1 there"]
+    assert lines(log, version("1"), alias=None) == [
+        "m production is no version in MLflow, the last promotion on record put version 1 there"]
+
+
+def test_a_move_under_way_explains_the_alias_but_not_for_ever(log):
+    registered(log, "1")
+    moved(log, "1", "stage.moving", at=datetime.now(UTC))
+    assert lines(log, version("1"), alias="1") == []
+    assert lines(log, version("1"), alias=None) == []
+
+
+def test_a_move_that_was_begun_long_ago_and_never_completed_is_told(log):
+    registered(log, "1")
+    moved(log, "1", "stage.moving")
+    assert len(lines(log, version("1"), alias="1")) == 1
+
+
+def test_each_finding_is_an_alarm_once_and_is_found_while_it_stands(log):
+    registered(log, "1")
+    mlflow = Mlflow({"m": [version("1")]}, {"m": "1"})
+    for _ in range(2):
+        assert len(sweep(Airflow(), log, mlflow).unexplained) == 1
+    [alarm] = [stored.event for stored in log.events(kind="audit.alarm")]
+    assert (alarm.model, alarm.version, alarm.source) == ("m", "1", "sweep")
+    assert alarm.body["what"] == "m production is version 1 in MLflow, the last promotion on record put none there"
+    mlflow.aliases.clear()
+    assert sweep(Airflow(), log, mlflow).unexplained == []
+
+
+def test_what_is_registered_while_we_look_explains_itself(log):
+    class Slow(Mlflow):
+        """A training that ends between our reading of MLflow and of the log; and a version that comes with the next look."""
+
+        def versions(self, model):
+            found = list(super().versions(model))
+            if not found:
+                registered(log, "1")
+                self.list["m"] = [version("1")]
+            return found
+
+    began(log)
+    assert compare(Airflow(), log, Slow()).unexplained == []
+
+
+def test_models_are_those_of_the_log_and_of_the_catalog(log, tmp_path):
+    registered(log, "1")
+    (tmp_path / "models" / "new").mkdir(parents=True)
+    (tmp_path / "models" / "new" / "model.yaml").touch()
+    (tmp_path / "models" / "empty").mkdir()
+    assert models_known(log, tmp_path / "models") == ["m", "new"]
+    mlflow = Mlflow({"m": [version("1")], "new": [RegisteredVersion("1")], "of another team": [RegisteredVersion("1")]})
+    assert [finding.line for finding in compare(Airflow(), log, mlflow).unexplained] == [
+        "new version 1 is in MLflow, but no training on record registered it"]
+
+
+def test_a_version_whose_record_expired_is_not_judged(log):
+    from sqlalchemy import text
+
+    registered(log, "1")
+    with log.database.engine.begin() as owner:
+        owner.execute(text("DROP TRIGGER airgate_events_no_update"))
+        owner.execute(text("UPDATE airgate_events SET entry = NULL"))
+    assert lines(log, version("1")) == []
+    assert lines(log) == []
