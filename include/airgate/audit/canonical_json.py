@@ -1,8 +1,8 @@
 """JSON in the one form that is hashed (RFC 8785), with a defined encoding for what JSON cannot hold.
 
 The library `rfc8785` is the reference and does whatever is rare. What nearly every event is made of - text, whole numbers,
-short decimals under ASCII keys - Python's own encoder writes in the same bytes, several times as fast; a property test
-holds the two against each other.
+short decimals under ASCII keys - `orjson` writes in the same bytes, many times as fast; a property test holds the two
+against each other.
 """
 
 import json
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 import rfc8785
 
 from airgate.errors import AuditError
@@ -20,12 +21,11 @@ MAX_INT = 2**53 - 1
 FLOAT_KEY, SEALED_KEY = "$float", "$sealed"
 _RESERVED = {FLOAT_KEY: "NaN and infinity", SEALED_KEY: "personal fields"}
 _FLOAT_NAMES = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
-_fast = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode
 
 
 @dataclass
 class Encoded:
-    """A JSON value ready to be written. `plain` says that Python's encoder writes it as RFC 8785 does."""
+    """A JSON value ready to be written. `plain` says that orjson writes it as RFC 8785 does."""
 
     value: Any
     plain: bool = True
@@ -50,8 +50,8 @@ def write(value: Any, *, plain: bool) -> bytes:
     Raises AuditError for text that is not Unicode.
     """
     try:
-        return _fast(value).encode() if plain else bytes(rfc8785.dumps(value))
-    except (rfc8785.CanonicalizationError, ValueError) as error:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS) if plain else bytes(rfc8785.dumps(value))
+    except (rfc8785.CanonicalizationError, orjson.JSONEncodeError) as error:
         raise AuditError(f"no canonical JSON form: {error}") from error
 
 
@@ -114,7 +114,7 @@ def _object(value: Mapping[str, Any], depth: int, result: Encoded) -> dict[str, 
         raise _Unfit(f"has the key '{found}', which is kept for {_RESERVED[found]}: rename it")
     made = {}
     for key, item in value.items():
-        # Python orders keys by code point, RFC 8785 by UTF-16 unit.
+        # orjson orders keys by code point, RFC 8785 by UTF-16 unit.
         if not key.isascii():
             result.plain = False
         try:

@@ -37,8 +37,9 @@ class Database:
     def __init__(self, url: str, timeout: float = 10.0, patience: float = 0.0, *, keep: bool = False) -> None:
         """Read the URL; nothing is opened yet. `timeout` (seconds) bounds connecting and waiting for the lock.
 
-        `patience` (seconds) is how long a database that is down is asked again. With `keep`, a thread's connection stays
-        open for the next call: for those who append much. Raises ConfigError for a URL that cannot serve.
+        `patience` (seconds) is how long a database that is down is asked again; the last answer may take `timeout` longer.
+        With `keep`, a thread's connection stays open for the next call: for those who append much. Raises ConfigError for
+        a URL that cannot serve.
         """
         self.url = _read_url(url)
         self.where = _place(self.url)
@@ -51,10 +52,11 @@ class Database:
         """'sqlite' or 'postgresql'."""
         return self.engine.dialect.name
 
-    def transact(self, work: Callable[[Connection], T], *, write: bool) -> T:
+    def transact(self, work: Callable[[Connection], T], *, write: bool, one_statement: bool = False) -> T:
         """Run `work` in one transaction and give its result; a lost lock or a broken connection is tried again.
 
-        `work` must be idempotent: a commit whose answer was lost is repeated. A read sees one snapshot.
+        `work` must be idempotent: a commit whose answer was lost is repeated. A read sees one snapshot. Where `work` sends
+        `one_statement`, the server commits with it: no lock is held while the client is told.
         Raises AuditError when the database cannot be reached within `patience`, or refuses.
         """
         if self._owner != os.getpid():  # forked: the connections that are open belong to the parent
@@ -63,14 +65,17 @@ class Database:
         began, attempt = time.monotonic(), 0
         while True:
             try:
-                return self._once(work, write)
+                return self._once(work, write, one_statement)
             except DBAPIError as error:
                 attempt += 1
-                over = attempt >= ATTEMPTS and time.monotonic() - began >= self._patience
-                down = self._patience > 0 and _down(error)
-                if over or not (down or _transient(error)):
+                again = _transient(error) or (self._patience > 0 and _down(error))
+                # Who named a time waits that long, however often; who did not, tries a few times and is gone.
+                left = self._patience - (time.monotonic() - began)
+                over = left <= 0 if self._patience > 0 else attempt >= ATTEMPTS
+                if over or not again:
                     raise AuditError(self._explain(error)) from None
-                time.sleep(min(_jitter.uniform(0.5, 1.0) * 0.02 * 2**attempt, _LONGEST_PAUSE))
+                pause = _jitter.uniform(0.5, 1.0) * min(0.02 * 2 ** min(attempt, 10), _LONGEST_PAUSE)
+                time.sleep(min(pause, left) if self._patience > 0 else pause)
 
     def prepare(self) -> None:
         """Make the directory of a SQLite file; other databases are somebody else's to make."""
@@ -78,12 +83,14 @@ class Database:
             Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
             Path(self.url.database).touch()
 
-    def _once(self, work: Callable[[Connection], T], write: bool) -> T:
+    def _once(self, work: Callable[[Connection], T], write: bool, one_statement: bool) -> T:
         if self.engine.dialect.name == "sqlite" and not Path(str(self.url.database)).exists():
             raise AuditError(f"there is no audit log at {self.where}; create it with `airgate audit create`")
         options: dict[str, Any] = {_WRITES: write}
         if self.engine.dialect.name == "postgresql" and not write:
             options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        elif self.engine.dialect.name == "postgresql" and one_statement:
+            options["isolation_level"] = "AUTOCOMMIT"
         with self.engine.connect().execution_options(**options) as connection, connection.begin():
             return work(connection)
 
@@ -128,6 +135,8 @@ def _engine(url: URL, timeout: float, *, keep: bool) -> Engine:
         # idle_in_transaction_session_timeout: a writer stopped while it holds the head row would stop all.
         milliseconds = int(timeout * 1000)
         arguments = {"connect_timeout": max(2, round(timeout / 2)), "application_name": "airgate-audit"}
+        # A server whose machine is gone says nothing any more: ask whether it is there, and take no answer for one.
+        arguments |= {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 30_000}
         if "options" not in url.query:
             arguments["options"] = f"-c lock_timeout={milliseconds} -c idle_in_transaction_session_timeout=60000"
     engine = create_engine(url, poolclass=QueuePool if keep else NullPool, hide_parameters=True, connect_args=arguments)

@@ -1,6 +1,6 @@
 """The audit store: an append-only table whose rows are the leaves of one Merkle tree, on PostgreSQL or SQLite."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -14,7 +14,7 @@ from airgate.audit.entry import StoredEvent, parse_entry
 from airgate.audit.event import PEOPLE, Actor, AuditEvent, Kind, canonical, event_id_of
 from airgate.audit.integrity import IntegrityReport, verify_database
 from airgate.audit.schema import EVENTS
-from airgate.audit.subjects import ids_in, names_in
+from airgate.audit.subjects import Subjects, ids_in, names_in
 from airgate.audit.tiles import StoredTree
 from airgate.audit.writing import Contradiction, Offered, head, write
 from airgate.errors import AuditError
@@ -143,16 +143,16 @@ class AuditStore:
             unique.setdefault(event.event_id, event)
         people = names_in(events)
 
+        subjects = self._subjects(people) if people else None
+        offered = [Offered(event, canonical(event, subjects.seal if subjects else None)) for event in unique.values()]
+
         def work(connection: Connection) -> list[int]:
-            subjects = subject_keys.for_names(connection, people) if people else None
-            seal = subjects.seal if subjects else None
-            offered = [Offered(event, canonical(event, seal)) for event in unique.values()]
             return write(connection, offered, keep_first=keep_first)
 
         try:
             if not keep_first and len(unique) < len(events):
                 _refuse_two_contents(events, unique)
-            seqs = dict(zip(unique, self.database.transact(work, write=True), strict=True))
+            seqs = dict(zip(unique, self.database.transact(work, write=True, one_statement=True), strict=True))
         except Contradiction as found:
             event = list(unique.values())[found.position]
             self._append([_alarm(event, found.seq)], keep_first=True)
@@ -161,6 +161,14 @@ class AuditStore:
                 f"event {event.event_id} ({event.kind}) {place} other content; the record stays as it was and an audit.alarm "
                 "was added. See `airgate audit show --kind audit.alarm`") from None
         return [seqs[event_id] for event_id in ids]
+
+    def _subjects(self, names: Iterable[str]) -> Subjects:
+        """The subjects of these names: nearly always known, so read first; who is new gets a key."""
+        wanted = set(names)
+        found = self.database.transact(lambda connection: subject_keys.known(connection, wanted), write=False)
+        if found.by_name.keys() == wanted:
+            return found
+        return self.database.transact(lambda connection: subject_keys.for_names(connection, wanted), write=True)
 
 
 def _read(connection: Connection, query: Any) -> list[StoredEvent]:

@@ -18,13 +18,19 @@ def for_names(connection: Connection, names: Iterable[str]) -> Subjects:
     """Give the subjects of these names; who is new gets a key of 32 random bytes. Call within a write transaction."""
     wanted = sorted(names)
     found = _found(connection, SUBJECTS.c.name, wanted)
-    known = {subject.name for subject in found}
-    new = [name for name in wanted if name not in known]
+    there = {subject.name for subject in found}
+    new = [name for name in wanted if name not in there]
     if new:
         insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
         rows = [{"id": str(uuid4()), "name": name, "key": secrets.token_bytes(32)} for name in new]
         connection.execute(insert(SUBJECTS).on_conflict_do_nothing(), rows)  # another writer may have come first
         found += _found(connection, SUBJECTS.c.name, new)
+    return Subjects(by_name={subject.name: subject for subject in found if subject.name})
+
+
+def known(connection: Connection, names: Iterable[str]) -> Subjects:
+    """Give those of these subjects who have a key already."""
+    found = _found(connection, SUBJECTS.c.name, sorted(names))
     return Subjects(by_name={subject.name: subject for subject in found if subject.name})
 
 
