@@ -7,7 +7,6 @@ do not ask for it. What was locked is the first, so that is what we read; `aws s
 """
 
 # boto3 has no types.
-# mypy: disable-error-code="import-untyped"
 
 import os
 import re
