@@ -1,4 +1,5 @@
-"""`airgate audit`: create, verify, show, sweep. The verbs that keep the log stand in `cli_keep`."""
+"""`airgate audit`: create, verify, show, sweep. Those that keep the log stand in `cli_keep`, those that hand it
+out in `cli_export`."""
 
 import argparse
 import json
@@ -6,7 +7,7 @@ import sys
 from datetime import timedelta
 
 from airgate import settings
-from airgate.audit import cli_keep
+from airgate.audit import cli_export, cli_keep
 from airgate.audit.completeness import AirflowAccount
 from airgate.audit.entry import StoredEvent
 from airgate.audit.event import KINDS, canonical, time_text
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                            "something cannot be explained")
     sweep.add_argument("--settle", type=float, default=0.0, metavar="SECONDS", help="leave what ended later")
     cli_keep.add_arguments(verbs)
+    cli_export.add_arguments(verbs)
     for name, verb in verbs.choices.items():
         variable = "AIRGATE_AUDIT_OWNER_URL, then AIRGATE_AUDIT_URL" if name in cli_keep.OWNER else "AIRGATE_AUDIT_URL"
         verb.add_argument("--url", help=f"the log's database (default: {variable})")
@@ -47,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
         return cli_keep.keygen(args)
     now = settings.load()
     store = AuditStore(args.url or (now.audit_owner_url if args.verb in cli_keep.OWNER else now.audit_url))
+    if args.verb in cli_export.VERBS:
+        return cli_export.run_export(store, args)
     runs = {"create": _create, "verify": _verify, "show": _show, "sweep": _sweep} | cli_keep.RUNS
     return runs[args.verb](store, args)
 
