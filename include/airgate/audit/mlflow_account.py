@@ -42,11 +42,11 @@ class MlflowAccount:
 
     def alias(self, model: str) -> str | None:
         """Give the version in production, None when there is none. Raises AuditError when MLflow cannot be read."""
-        from mlflow.exceptions import MlflowException
-
         client = self._client()
         if client is None:
             return None
+        from mlflow.exceptions import MlflowException
+
         with _reading():
             try:
                 return str(client.get_registered_model(model).aliases[PRODUCTION])
