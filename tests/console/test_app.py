@@ -10,11 +10,14 @@ from airflow.api_fastapi.common.db.common import _get_session
 from airflow.api_fastapi.core_api.security import get_user
 from airflow.models import import_all_models
 from airflow.models.base import Base
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi.testclient import TestClient
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
+from airgate.audit import checkpoints, signing
 from airgate.audit.event import Actor, AuditEvent, TaskRef
+from airgate.audit.merkle import leaf_hash, verify_consistency, verify_inclusion
 from airgate.console.app import app
 
 VERDICT = {"model": "tumour", "version": "1", "window": {"start": "2026-01-01", "end": "2026-01-02"}, "drifted": True,
@@ -53,8 +56,9 @@ def append(store, kind, model="tumour", version="3", body=None, **fields):
     return event
 
 
+PROOF = "/api/audit/events/715ca83a-4fbb-566e-a455-6552a119dd1e/proof"
 ROUTES = [("GET", "/"), ("GET", "/api/audit/events"), ("GET", "/api/audit/verify"), ("GET", "/api/models/tumour/history"),
-          ("POST", "/api/drift-verdicts")]
+          ("GET", PROOF), ("GET", "/api/audit/consistency"), ("GET", "/api/audit/checkpoint"), ("POST", "/api/drift-verdicts")]
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -64,7 +68,8 @@ def test_nothing_is_shown_without_a_login(anybody, method, path):
 
 def test_every_route_is_tested_for_that():
     here = {(method, route.path) for route in app.routes for method in route.methods}
-    assert here == {(method, path.replace("tumour", "{model}")) for method, path in ROUTES}
+    assert here == {(method, path.replace("tumour", "{model}").replace(PROOF, "/api/audit/events/{event_id}/proof"))
+                    for method, path in ROUTES}
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -97,6 +102,51 @@ def test_verify_and_history(as_role, store):
         "ok": True, "verdict": "integrity: ok", "size": 1, "root": store.head()[1].hex()}
     history = client.get("/api/models/tumour/history").json()
     assert [move["event"]["event_id"] for move in history["moves"]] == [str(moved.event_id)]
+
+
+def test_an_events_proof_leads_to_the_root(as_role, store):
+    event = [append(store, "drift.verdict", body={"n": number}) for number in range(5)][2]
+    client = as_role("viewer")
+    path = f"/api/audit/events/{event.event_id}/proof"
+    for said in (client.get(path).json(), client.get(path, params={"size": 3}).json()):
+        leaf = leaf_hash(said["entry"].encode())
+        assert leaf.hex() == said["leaf_hash"]
+        hashes = [bytes.fromhex(node) for node in said["proof"]]
+        assert said["root"] == store.root_at(said["size"]).hex()
+        assert verify_inclusion(leaf, said["index"], said["size"], hashes, bytes.fromhex(said["root"]))
+    assert said["size"] == 3
+    refused = client.get(path, params={"size": 2})
+    assert (refused.status_code, refused.json()["detail"]) == (
+        422, f"Event {event.event_id} is number 2: it is not in the tree of 2; allowed: 3 to 5.")
+    nobody = client.get(PROOF)
+    assert (nobody.status_code, nobody.json()["detail"]) == (404, "The log has no event 715ca83a-4fbb-566e-a455-6552a119dd1e.")
+    assert client.get("/api/audit/events/x/proof").status_code == 422
+
+
+def test_one_tree_is_the_beginning_of_another(as_role, store):
+    for number in range(5):
+        append(store, "drift.verdict", body={"n": number})
+    client = as_role("viewer")
+    for new in (None, 4):
+        said = client.get("/api/audit/consistency", params={"old": 3} | ({"new": new} if new else {})).json()
+        hashes = [bytes.fromhex(node) for node in said["proof"]]
+        old_root, new_root = bytes.fromhex(said["old_root"]), bytes.fromhex(said["new_root"])
+        assert (said["new"], old_root) == (new or 5, store.root_at(3))
+        assert verify_consistency(3, said["new"], old_root, new_root, hashes)
+    refused = client.get("/api/audit/consistency", params={"old": 3, "new": 6})
+    assert (refused.status_code, refused.json()["detail"]) == (422, "No proof from 3 to 6; allowed: 1 <= old <= new <= 5.")
+
+
+def test_the_newest_checkpoint_is_given_byte_for_byte(as_role, store):
+    client = as_role("viewer")
+    none = client.get("/api/audit/checkpoint")
+    assert (none.status_code, none.json()["detail"]) == (404, "The log has no checkpoint yet; the DAG audit_upkeep signs one.")
+    append(store, "drift.verdict")
+    signer = signing.signer_of(Ed25519PrivateKey.generate(), "audit.example.org/airgate")
+    note = checkpoints.checkpoint(store, signer)
+    answer = client.get("/api/audit/checkpoint")
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.content == note.raw
 
 
 def test_a_log_that_cannot_be_read_is_said(as_role, store, monkeypatch, tmp_path):

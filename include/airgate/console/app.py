@@ -6,6 +6,7 @@ only, since Airflow's security module costs a second.
 
 import secrets
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
@@ -13,8 +14,9 @@ from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.api_fastapi.core_api.security import GetUserDep
 from airflow.models.dag import DagModel
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, status
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 
+from airgate.audit import checkpoints, proofs
 from airgate.audit.event import KINDS
 from airgate.authoring import catalog
 from airgate.console import outside, overview, page
@@ -59,6 +61,39 @@ def verify() -> dict[str, Any]:
     """Hash the whole log again, now: {"ok", "verdict", "size", "root"}."""
     report = store().verify()
     return {"ok": report.ok, "verdict": report.line(), "size": report.size, "root": report.root.hex()}
+
+
+@app.get("/api/audit/events/{event_id}/proof")
+def proof(event_id: UUID, size: int | None = None) -> dict[str, Any]:
+    """An event's place in the tree of the first `size` events, by default of all; see `proofs.inclusion`."""
+    log = store()
+    seq, now = proofs.seq_of(log, event_id), log.head()[0]
+    if seq is None:
+        raise HTTPException(status.HTTP_404_NOT_FOUND, f"The log has no event {event_id}.")
+    if size is not None and not seq < size <= now:
+        raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT,
+                            f"Event {event_id} is number {seq}: it is not in the tree of {size}; allowed: {seq + 1} to {now}.")
+    return proofs.inclusion(log, seq, size)
+
+
+@app.get("/api/audit/consistency")
+def consistency(old: int, new: int | None = None) -> dict[str, Any]:
+    """Whether the first `old` events are the beginning of the first `new`, by default of all; see `proofs.consistency`."""
+    log = store()
+    now = log.head()[0]
+    if not 1 <= old <= (now if new is None else new) <= now:
+        raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT,
+                            f"No proof from {old} to {now if new is None else new}; allowed: 1 <= old <= new <= {now}.")
+    return proofs.consistency(log, old, new)
+
+
+@app.get("/api/audit/checkpoint", response_class=PlainTextResponse)
+def checkpoint() -> PlainTextResponse:
+    """The newest checkpoint, a signed note, byte for byte."""
+    note = checkpoints.newest(store())
+    if note is None:
+        raise HTTPException(status.HTTP_404_NOT_FOUND, "The log has no checkpoint yet; the DAG audit_upkeep signs one.")
+    return PlainTextResponse(note.raw)
 
 
 @app.get("/api/models/{model}/history")
