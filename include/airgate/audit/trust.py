@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, select
 
-from airgate.audit import checkpoints
+from airgate import settings
+from airgate.audit import checkpoints, signing
 from airgate.audit.anchors import Anchor
 from airgate.audit.integrity import IntegrityReport, verify_database
 from airgate.audit.schema import RECEIPTS
@@ -52,6 +53,12 @@ class TrustReport:
         yield from (f"anchor: {name} agrees" for name in self.asked)
         yield from (f"anchor: could not be asked: {reason}" for reason in self.silent)
         yield from self.integrity.notices
+
+
+def configured_key() -> VerifierKey | None:
+    """Give the public half of AIRGATE_AUDIT_KEY, None where none is configured. Raises ConfigError for one that cannot serve."""
+    now = settings.load()
+    return signing.load(now.audit_key, now.audit_origin).public if now.audit_key else None
 
 
 def verify(store: AuditStore, key: VerifierKey | None, anchors: Sequence[Anchor] = ()) -> TrustReport:

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from airgate.audit import trust
 from airgate.audit.entry import StoredEvent
 from airgate.audit.event import KINDS, AuditEvent, Kind, canonical, time_text
-from airgate.audit.integrity import IntegrityReport
 from airgate.audit.store import AuditStore
+from airgate.audit.trust import TrustReport
 from airgate.authoring import catalog
 from airgate.errors import AirgateError
 
@@ -19,7 +20,8 @@ SHOWN_EVENTS = 50
 ROUTINE: tuple[Kind, ...] = ("task.started", "task.succeeded", "task.skipped", "stage.moving")
 DECISIONS: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind not in ROUTINE)
 _RECENT = 500
-CHECKED_FOR = 60.0  # seconds that an integrity verdict is shown before the log is hashed again
+CHECKED_FOR = 60.0  # seconds that a verdict on the log is shown before it is hashed again
+_SHARE = 20  # a large log is hashed at most a twentieth of the time
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Overview:
     broken: dict[str, str]
     events: list[StoredEvent]
     older: int | None
-    integrity: IntegrityReport
+    trust: TrustReport
     checked_seconds_ago: int
 
 
@@ -65,7 +67,7 @@ def overview(store: AuditStore, model: str | None = None, *, everything: bool = 
                          newest["drift.verdict"].get(name), _waiting(newest, name)) for name in names]
     events = _events(store, model, everything, before)
     older = events[-1].seq if len(events) == SHOWN_EVENTS else None
-    report, age = integrity(store)
+    report, age = trust_in(store)
     return Overview(model, everything, states, broken, events, older, report, age)
 
 
@@ -118,27 +120,28 @@ def _waiting(newest: dict[Kind, dict[str, AuditEvent]], name: str) -> AuditEvent
 
 
 class _Checked:
-    """The last integrity verdict by place of the log. One thread hashes; the others wait and take its verdict."""
+    """The last verdict by place of the log, and until when it is shown. One thread hashes, the others wait for it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._verdicts: dict[str, tuple[float, IntegrityReport]] = {}
+        self._verdicts: dict[str, tuple[float, float, TrustReport]] = {}
 
-    def get(self, store: AuditStore) -> tuple[IntegrityReport, int]:
+    def get(self, store: AuditStore) -> tuple[TrustReport, int]:
         with self._lock:
             now = self._clock()
-            at, report = self._verdicts.get(store.where, (None, None))
-            if at is None or report is None or now - at > CHECKED_FOR:
-                report = store.verify()
+            found = self._verdicts.get(store.where)
+            if found is None or now > found[1]:
+                report = trust.verify(store, trust.configured_key())
                 at = self._clock()
-                self._verdicts[store.where] = (at, report)
-            return report, round(self._clock() - at)
+                found = (at, at + max(CHECKED_FOR, _SHARE * (at - now)), report)
+                self._verdicts[store.where] = found
+            return found[2], round(self._clock() - found[0])
 
 
 _checked = _Checked()
 
 
-def integrity(store: AuditStore) -> tuple[IntegrityReport, int]:
-    """The integrity verdict and its age in seconds; at most one minute old. Raises AuditError if the log is unreadable."""
+def trust_in(store: AuditStore) -> tuple[TrustReport, int]:
+    """Whether bytes and signatures hold, and how many seconds ago that was found. Raises AuditError if the log is unreadable."""
     return _checked.get(store)
