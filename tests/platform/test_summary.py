@@ -71,14 +71,14 @@ def store(tmp_path):
 def test_a_whole_log_is_ok(store):
     verdict = summary.audit_verdict(store, Airflow(), settle=0)
     assert verdict.ok
-    assert list(verdict.lines())[:2] == ["integrity: ok", "completeness: ok"]
+    assert [line.partition(" none")[0] for line in verdict.lines()][:3] == ["integrity: ok", "checkpoints:", "completeness: ok"]
 
 
 def test_a_try_without_a_record_is_missing(store):
     lost = TaskTry("churn_training", "manual__1", "train", -1, 1, "success", datetime.now(UTC), datetime.now(UTC), "X")
     verdict = summary.audit_verdict(store, Airflow(lost), settle=0)
     assert not verdict.ok
-    assert list(verdict.lines())[1:3] == [
+    assert list(verdict.lines())[2:4] == [
         "completeness: MISSING 1", "  churn_training manual__1 train try 1: Airflow says success, no task.succeeded"]
 
 
@@ -86,5 +86,5 @@ def test_what_cannot_be_explained_is_no_good_verdict(store):
     store.append(recorded("gate.verdict").event)
     verdict = summary.audit_verdict(store, Airflow(), Mlflow({"churn": [RegisteredVersion("1")]}), settle=0)
     assert not verdict.ok
-    assert list(verdict.lines())[1:3] == [
+    assert list(verdict.lines())[2:4] == [
         "completeness: UNEXPLAINED 1", "  churn version 1 is in MLflow, but no training on record registered it"]

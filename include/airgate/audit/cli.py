@@ -1,10 +1,11 @@
-"""`airgate audit`: create, verify, show, sweep. Those that keep the log stand in `cli_keep`, those that hand it
+"""`airgate audit`: create, verify, show, sweep, drain. Those that keep the log stand in `cli_keep`, those that hand it
 out in `cli_export`."""
 
 import argparse
 import json
 import sys
 from datetime import timedelta
+from pathlib import Path
 
 from airgate import settings
 from airgate.audit import cli_export, cli_keep
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     create = verbs.add_parser("create", help="make the log's tables, or bring those of an older release up to date")
     create.add_argument("--writer", metavar="ROLE", help="grant this PostgreSQL role what Airflow's processes need, and no more")
     verify = verbs.add_parser("verify", help="hash the whole log again; exit 0 ok, 1 tampered, 3 incomplete")
+    verify.add_argument("--anchors", action="store_true", help="also ask the anchors for the checkpoints they hold")
     verify.add_argument("--complete", action="store_true", help="also compare it with what Airflow and MLflow say happened")
     show = verbs.add_parser("show", help="list events, the newest last")
     show.add_argument("--model", help="only of this model")
@@ -36,6 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sweep = verbs.add_parser("sweep", help="add what Airflow says happened and the log lacks, marked as recovered; exit 3 if "
                            "something cannot be explained")
     sweep.add_argument("--settle", type=float, default=0.0, metavar="SECONDS", help="leave what ended later")
+    drain = verbs.add_parser("drain", help="record what waits in the spool of this machine; exit 0 all, 3 some is left")
+    drain.add_argument("--spool", type=Path, metavar="FOLDER", help="the spool (default: AIRGATE_AUDIT_SPOOL)")
     cli_keep.add_arguments(verbs)
     cli_export.add_arguments(verbs)
     for name, verb in verbs.choices.items():
@@ -51,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     store = AuditStore(args.url or (now.audit_owner_url if args.verb in cli_keep.OWNER else now.audit_url))
     if args.verb in cli_export.VERBS:
         return cli_export.run_export(store, args)
-    runs = {"create": _create, "verify": _verify, "show": _show, "sweep": _sweep} | cli_keep.RUNS
+    runs = {"create": _create, "verify": _verify, "show": _show, "sweep": _sweep, "drain": _drain} | cli_keep.RUNS
     return runs[args.verb](store, args)
 
 
@@ -64,9 +68,13 @@ def _create(store: AuditStore, args: argparse.Namespace) -> int:
 
 
 def _verify(store: AuditStore, args: argparse.Namespace) -> int:
-    report = store.verify()
-    _print(report.line())
-    _print(f"{report.size} events, root {report.root.hex()}")
+    from airgate.audit import trust
+    from airgate.audit.anchors import open_anchors
+
+    report = trust.verify(store, trust.configured_key(), open_anchors(settings.load().audit_anchors) if args.anchors else ())
+    for line in report.lines():
+        _print(line)
+    _print(f"{report.integrity.size} events, root {report.integrity.root.hex()}")
     if not args.complete:
         return 0 if report.ok else EXIT_TAMPERED
     from airgate.audit.sweep import compare
@@ -90,6 +98,14 @@ def _sweep(store: AuditStore, args: argparse.Namespace) -> int:
     for line in report.doubts():
         _print(line)
     return EXIT_INCOMPLETE if report.unexplained else 0
+
+
+def _drain(store: AuditStore, args: argparse.Namespace) -> int:
+    from airgate.audit.spool import Spool
+
+    report = Spool(args.spool or settings.load().audit_spool).drain(store)
+    _print(report.line())
+    return EXIT_INCOMPLETE if report.left else 0
 
 
 def _show(store: AuditStore, args: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 
 import httpx
 
+from airgate import settings
 from airgate.airflow_api import AirflowApi
 from airgate.errors import ConfigError, StepError
 from airgate.platform import environment, layout, summary, up
@@ -52,6 +53,8 @@ def prepare_data(installation: Installation) -> None:
 
 def _fly(installation: Installation, *, interactive: bool, began: float) -> tuple[Story, bool]:
     from airgate.audit.airflow_account import RestAccount
+    from airgate.audit.anchors import open_anchors
+    from airgate.audit.mlflow_account import MlflowAccount
     from airgate.audit.store import AuditStore
 
     audit = AuditStore(os.environ["AIRGATE_AUDIT_URL"])
@@ -67,7 +70,8 @@ def _fly(installation: Installation, *, interactive: bool, began: float) -> tupl
             raise StepError(f"Airflow at {installation.airflow_url} stopped answering ({error}). `make status` and "
                             "`make logs` show why; `make demo` again goes on.") from None
     events = audit.events(after=before - 1)
-    verdict = summary.audit_verdict(audit, RestAccount.from_environment())
+    verdict = summary.audit_verdict(audit, RestAccount.from_environment(), MlflowAccount.from_environment(),
+                                    open_anchors(settings.load().audit_anchors))
     _table("DAG runs", summary.runs(story.legs))
     _table("Model versions and their gates", summary.versions(events))
     _table("Promotions", summary.approvals(events))
@@ -97,4 +101,5 @@ def _farewell(installation: Installation) -> Iterator[str]:
         if name != "airgate":
             yield f"  {name:6} {installation.credentials.passwords[name]:14} {who}"
     yield f"  (kept in {installation.layout.passwords}, which only you can read)"
+    yield "An auditor's copy: `scripts/airgate audit export FOLDER`; docs/auditor.md says how an outsider verifies it."
     yield f"Once more: `make demo` adds versions. `make down` stops everything; data stay in {layout.find().home}."

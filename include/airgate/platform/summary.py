@@ -1,12 +1,13 @@
 """What the demo shows at its end: what ran, the models' numbers, who approved, and what the audit log says of itself."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from airgate.audit.anchors import Anchor
 from airgate.audit.completeness import AirflowAccount
 from airgate.audit.entry import StoredEvent
 from airgate.audit.event import AuditEvent, Kind
@@ -22,7 +23,7 @@ SETTLE = 20.0
 class AuditVerdict:
     """Two verdicts: the log was not tampered with, and it lacks nothing of what Airflow and MLflow say happened."""
 
-    integrity: str
+    integrity: list[str]
     completeness: list[str]
     events: int
     root: str
@@ -30,25 +31,27 @@ class AuditVerdict:
 
     def lines(self) -> Iterator[str]:
         """As `airgate audit verify --complete` says it."""
-        yield self.integrity
+        yield from self.integrity
         yield from self.completeness
         yield f"{self.events} events, root {self.root}"
 
 
 def audit_verdict(store: AuditStore, account: AirflowAccount, registry: RegistryAccount | None = None,
-                  settle: float = SETTLE) -> AuditVerdict:
+                  anchors: Sequence[Anchor] = (), settle: float = SETTLE) -> AuditVerdict:
     """Verify the log and compare it with what the accounts say, for at most `settle` seconds until nothing is missing.
 
-    Without a `registry` only Airflow is asked.
+    Without a `registry` only Airflow is asked, without `anchors` no checkpoint is held against theirs.
     """
+    from airgate.audit import trust
     from airgate.audit.sweep import compare
 
     deadline = time.monotonic() + settle
     while (found := compare(account, store, registry)).added and time.monotonic() < deadline:
         time.sleep(1)
-    report = store.verify()
+    report = trust.verify(store, trust.configured_key(), anchors)
     complete = not found.added and not found.unexplained
-    return AuditVerdict(report.line(), list(found.verdict()), report.size, report.root.hex(), report.ok and complete)
+    return AuditVerdict(list(report.lines()), list(found.verdict()), report.integrity.size, report.integrity.root.hex(),
+                        report.ok and complete)
 
 
 def runs(legs: list[Leg]) -> Iterator[str]:
