@@ -168,3 +168,70 @@ def test_commands_are_imported_only_when_called():
     path = [entry for entry in sys.path if entry.endswith("include")]
     code = f"import sys; sys.path[:0] = {path!r}\n{code}"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.fixture
+def key(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("AIRGATE_AUDIT_ORIGIN", "audit.example.org/airgate")
+    code, out, _ = lines(capsys, "keygen", str(tmp_path / "key.pem"))
+    assert (code, out[0]) == (0, f"{tmp_path}/key.pem: set AIRGATE_AUDIT_KEY=file:{tmp_path}/key.pem")
+    monkeypatch.setenv("AIRGATE_AUDIT_KEY", f"file:{tmp_path}/key.pem")
+    return out[1].rpartition(" ")[2]
+
+
+def test_a_log_is_signed_anchored_and_verified(log, make, key, capsys, tmp_path, monkeypatch):
+    (tmp_path / "kept").mkdir()
+    monkeypatch.setenv("AIRGATE_AUDIT_ANCHORS", f"file://{tmp_path}/kept")
+    log.append(make(0))
+    assert lines(capsys, "checkpoint") == (0, ["checkpoint of 2 events; 1 handed to anchors"], "")
+    code, out, _ = lines(capsys, "verify", "--anchors")
+    assert code == 0
+    assert out[:3] == ["integrity: ok", "checkpoints: ok, 1 of them, the newest over 2 events",
+                       f"anchor: file://{tmp_path}/kept agrees"]
+    for note in (tmp_path / "kept").iterdir():
+        note.unlink()
+    code, out, _ = lines(capsys, "verify", "--anchors")
+    assert code == 1
+    assert out[1].startswith("checkpoints: TAMPERED ")
+
+
+def test_a_checkpoint_without_a_key_says_what_to_set(log, make, capsys, monkeypatch):
+    monkeypatch.delenv("AIRGATE_AUDIT_KEY", raising=False)
+    code, _, err = lines(capsys, "checkpoint")
+    assert code == 2
+    assert "set AIRGATE_AUDIT_KEY to file:PATH or env:VARIABLE; `airgate audit keygen FILE` makes one" in err
+
+
+def test_a_key_is_rotated(log, make, key, capsys, tmp_path, monkeypatch):
+    lines(capsys, "checkpoint")
+    lines(capsys, "keygen", str(tmp_path / "new.pem"))
+    code, out, _ = lines(capsys, "rotate-key", f"file:{tmp_path}/new.pem")
+    assert code == 0
+    assert out[0].endswith(f"signs: set AIRGATE_AUDIT_KEY=file:{tmp_path}/new.pem")
+    code, out, _ = lines(capsys, "verify")
+    assert code == 1  # the old key is still configured
+    assert "or AIRGATE_AUDIT_KEY was not changed after a rotation" in out[1]
+    monkeypatch.setenv("AIRGATE_AUDIT_KEY", f"file:{tmp_path}/new.pem")
+    assert lines(capsys, "verify")[0] == 0
+
+
+def test_people_are_held_released_and_erased(log, make, capsys):
+    log.append(make(0))
+    assert lines(capsys, "hold", "ana", "--reason", "case 17")[1][0].startswith("held: the subject ")
+    code, _, err = lines(capsys, "erase", "ana", "--reason", "asked for it")
+    assert code == 2
+    assert "is under legal hold (case 17) and was not erased; the refusal is on record" in err
+    assert lines(capsys, "release", "ana", "--reason", "closed")[0] == 0
+    assert lines(capsys, "erase", "ana", "--reason", " ")[0] == 2
+    assert lines(capsys, "erase", "ana", "--reason", "asked for it")[1][0].startswith("erased: the subject ")
+    assert "user:erased:" in lines(capsys, "show", "--limit", "9")[1][1]
+    assert lines(capsys, "verify")[0] == 0
+
+
+def test_expire_says_before_it_does(log, make, capsys, tmp_path):
+    log.append(make(0))
+    assert lines(capsys, "expire") == (0, ["0 events are due; --apply drops their contents"], "")
+    assert lines(capsys, "expire", "--apply") == (0, ["0 events lost their contents; their hashes stay"], "")
+    code, _, err = lines(capsys, "expire", "--retention", str(tmp_path / "none.yaml"))
+    assert code == 2
+    assert "the retention file cannot be read" in err

@@ -63,6 +63,10 @@ def _create(store: AuditStore, args: argparse.Namespace) -> int:
     store.create()
     if args.writer:
         store.grant(args.writer)
+    from airgate.audit.erasure import erased_again
+
+    for subject in erased_again(store):
+        _print(f"erased again, an older backup had brought it back: the subject {subject}")
     _print(f"audit log at {store.where}: {store.head()[0]} events")
     return 0
 

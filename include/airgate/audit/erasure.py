@@ -4,7 +4,7 @@ GDPR (Regulation (EU) 2016/679), Article 17, gives the right to erasure. Its par
 asks for the record, or for legal claims: that is a *hold*, and an erasure under hold is refused. Both are on record. The event
 of an erasure names the subject's id alone, never the name.
 
-A backup of the database still has the key. `airgate audit erase` on a restored database, or its upkeep, destroys it again: what
+A backup of the database still has the key. `airgate audit create`, which belongs after restoring one, destroys it again: what
 the log says was erased stays erased (`erased_again`).
 """
 

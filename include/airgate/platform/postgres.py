@@ -118,11 +118,13 @@ def create_databases(credentials: Credentials, port: int) -> None:
 
 def create_audit_log(credentials: Credentials, port: int) -> None:
     """Make or upgrade the audit log's tables as their owner, and grant the writer what it needs and no more."""
+    from airgate.audit.erasure import erased_again
     from airgate.audit.store import AuditStore
 
     store = AuditStore(url(credentials, "audit_owner", "airgate_audit", port))
     store.create()
     store.grant("audit_writer")
+    erased_again(store)
 
 
 def _connect(credentials: Credentials, port: int, role: str, database: str = "postgres") -> Any:
