@@ -183,7 +183,9 @@ def test_a_log_is_signed_anchored_and_verified(log, make, key, capsys, tmp_path,
     (tmp_path / "kept").mkdir()
     monkeypatch.setenv("AIRGATE_AUDIT_ANCHORS", f"file://{tmp_path}/kept")
     log.append(make(0))
+    assert lines(capsys, "keys") == (0, [], "")
     assert lines(capsys, "checkpoint") == (0, ["checkpoint of 2 events; 1 handed to anchors"], "")
+    assert lines(capsys, "keys") == (0, [key], "")
     code, out, _ = lines(capsys, "verify", "--anchors")
     assert code == 0
     assert out[:3] == ["integrity: ok", "checkpoints: ok, 1 of them, the newest over 2 events",

@@ -20,6 +20,7 @@ OWNER = ("create", "erase", "hold", "release", "expire")
 def add_arguments(verbs: Any) -> None:
     """Declare the verbs."""
     verbs.add_parser("keygen", help="draw a key that signs checkpoints").add_argument("file", type=Path)
+    verbs.add_parser("keys", help="list the public keys on record, for whoever verifies")
     verbs.add_parser("checkpoint", help="sign the log as it is, and hand the checkpoint to the anchors")
     rotate = verbs.add_parser("rotate-key", help="let a new key sign; the one in AIRGATE_AUDIT_KEY vouches for it")
     rotate.add_argument("new", help="the new key: file:PATH or env:VARIABLE")
@@ -42,6 +43,15 @@ def keygen(args: argparse.Namespace) -> int:
     key = signing.load(f"file:{args.file}", settings.load().audit_origin)
     _print(f"{args.file}: set AIRGATE_AUDIT_KEY=file:{args.file.absolute()}")
     _print(f"give this to whoever verifies, by another way than the log: {key.public.text()}")
+    return 0
+
+
+def keys(store: AuditStore, _args: argparse.Namespace) -> int:
+    """List the public keys, the oldest first: a verifier needs the first, by another way than the log."""
+    from airgate.audit import checkpoints
+
+    for key in checkpoints.keys_on_record(store):
+        _print(key.text())
     return 0
 
 
@@ -98,7 +108,7 @@ def expire(store: AuditStore, args: argparse.Namespace) -> int:
 
 
 RUNS: dict[str, Callable[[AuditStore, argparse.Namespace], int]] = {
-    "checkpoint": checkpoint, "rotate-key": rotate_key, "erase": erase, "hold": hold, "release": release, "expire": expire}
+    "keys": keys, "checkpoint": checkpoint, "rotate-key": rotate_key, "erase": erase, "hold": hold, "release": release, "expire": expire}
 
 
 def _about(store: AuditStore, args: argparse.Namespace, done: str, what: str) -> int:
