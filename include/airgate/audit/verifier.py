@@ -507,7 +507,7 @@ class _Scanner:
         try:
             recorded = self._recorded()
             for lines in self._lines():
-                self._leaves(lines, recorded)
+                self._leaves(lines, recorded[: HASH_BYTES * job.count])
             if len(self.hashes) < job.count:
                 raise _Bad(f"the log ends here, the manifest counts {job.count - len(self.hashes)} more in this file")
             if len(recorded) != HASH_BYTES * job.count:
