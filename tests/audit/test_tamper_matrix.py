@@ -6,6 +6,7 @@ and the anchor, and so does the standalone verifier at an export made afterwards
 
 import re
 import shutil
+from contextlib import closing
 from itertools import count
 
 import pytest
@@ -414,7 +415,8 @@ def test_a_database_that_was_attacked(target, kept, table, tmp_path, request):
     fresh = of_sqlite(tmp_path, anchors) if target == "sqlite" else of_postgresql(request.getfixturevalue("pg_url"), anchors)
     for attack in (attack for attack, cells in MATRIX.items() if cells[0]):
         url = fresh()
-        attack(InDatabase(url))
+        with closing(InDatabase(url)) as place:
+            attack(place)
         log = AuditStore(url)
         table.append((attack, by_the_owner(log, anchors), exported(log, tmp_path / attack.__name__, kept / target)))
     assert {attack.__name__: cells for attack, *cells in table} == {
@@ -435,7 +437,7 @@ def of_postgresql(url, anchors):
     fill(url, anchors)
     tables = [f"airgate_{table}" for table in TABLES]
     superuser(url, "CREATE SCHEMA honest", *(f"CREATE TABLE honest.{table} AS TABLE {table}" for table in tables))
-    InDatabase(url)  # its triggers are off from here on
+    InDatabase(url).close()  # its triggers are off from here on
 
     def fresh():
         superuser(url, f"TRUNCATE {', '.join(tables)}",

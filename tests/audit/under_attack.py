@@ -37,9 +37,26 @@ class InDatabase(Owner):
 
     def __init__(self, url):
         super().__init__(url)
-        if not self.sqlite:
-            for table in TABLES:
-                self.do(f"ALTER TABLE airgate_{table} DISABLE TRIGGER ALL")
+        self.connection = self._connect()
+        if self.sqlite:
+            names = self.do("SELECT name FROM sqlite_master WHERE type = 'trigger'")
+            self.run(f"DROP TRIGGER {name}" for (name,) in names)
+        else:
+            self.run(f"ALTER TABLE airgate_{table} DISABLE TRIGGER ALL" for table in TABLES)
+
+    def do(self, statement, *values):
+        cursor = self.connection.cursor()
+        cursor.execute(statement if self.sqlite else statement.replace("?", "%s"), values)
+        rows = cursor.fetchall() if cursor.description else []
+        self.connection.commit()
+        return [[bytes(cell) if isinstance(cell, memoryview) else cell for cell in row] for row in rows]
+
+    def run(self, statements):
+        for statement in statements:
+            self.do(statement)
+
+    def close(self):
+        self.connection.close()
 
     def leaves(self):
         return [entry for (entry,) in self.do("SELECT entry FROM airgate_events ORDER BY seq")]
