@@ -76,6 +76,8 @@ def test_a_run_without_an_end_time_has_an_event_all_the_same(log):
     ("manual", "ana", (), "user", "ana"),
     ("manual", None, (), "system", "manual"),
     ("asset_materialization", "ana", (), "user", "ana"),
+    ("operator_triggered", "ana", (), "user", "ana"),
+    ("operator_triggered", None, (), "system", "operator_triggered"),
     ("scheduled", None, (), "schedule", "d"),
     ("backfill", "ana", (), "backfill", "ana"),
     ("backfill", None, (), "backfill", "d"),

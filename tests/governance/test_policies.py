@@ -17,6 +17,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from airflow.settings import get_policy_plugin_manager
 
 from airgate.governance import callbacks, policies
+from airgate.governance.run_callbacks import on_run_ended
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("execute", "success", "failure", "retry", "skipped")
@@ -120,6 +121,16 @@ def test_authors_callbacks_stay_and_come_first(bag):
     assert dag.default_args["on_failure_callback"] == [author]
 
 
+def test_every_dag_gets_its_callback_once_after_the_authors(bag):
+    with DAG("own", schedule=None, on_success_callback=author, on_failure_callback=[author]) as own:
+        EmptyOperator(task_id="t")
+    dag = every_kind_of_task()
+    for each in (own, dag, own):
+        bag.bag_dag(each)
+    assert (own.on_success_callback, own.on_failure_callback) == ([author, on_run_ended], [author, on_run_ended])
+    assert (dag.on_success_callback, dag.on_failure_callback) == ([on_run_ended], [on_run_ended])
+
+
 @pytest.mark.parametrize(("task_id", "kwargs"), [("mapped", {"op_args": ["a"]}), ("decorated_mapped", {"op_kwargs": {"x": 1}})])
 def test_the_copies_of_a_mapped_task_carry_them(bag, task_id, kwargs):
     dag = every_kind_of_task()
@@ -134,3 +145,5 @@ def test_the_dag_can_still_be_serialized_and_says_that_it_has_callbacks(bag):
     bag.bag_dag(dag)
     read = DagSerialization.from_dict(DagSerialization.to_dict(dag))
     assert all(read.get_task(each.task_id).has_on_failure_callback for each in dag.tasks)
+    assert read.has_on_success_callback
+    assert read.has_on_failure_callback

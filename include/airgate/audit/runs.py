@@ -90,7 +90,11 @@ def run_ended(run: DagRun, source: Source, code: CodeRef, *, actor: Actor | None
 
 
 def actor_of(dag_id: str, run_type: str, user: str | None, assets: Iterable[str] = ()) -> Actor:
-    """Who or what started a run: for a run by hand the user, else what made it start; a backfill has its user's name."""
+    """Who or what started a run: for a run by hand the user, else what made it start; a backfill has its user's name.
+
+    A task of another DAG that starts a run hands on the user of its own; where that has none, Airflow does not tell which task
+    it was, and the actor is the system's `operator_triggered`.
+    """
     if run_type == "backfill":
         return Actor(kind="backfill", name=_name(user or dag_id))
     if run_type == "scheduled":

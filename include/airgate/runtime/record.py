@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airgate import settings
+from airgate.audit import runs
 from airgate.audit.event import Actor, AuditEvent, CodeRef, Kind, Source, TaskRef
 from airgate.audit.event import task_event as new_event
 from airgate.contracts.step import ArtifactRef, StepCall, StepFailure, StepResult
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 # An event holds 64 KiB at most. These parts are the ones whose size an author decides.
 PART_LIMIT = 12 * 1024
 MESSAGE_LIMIT = 8 * 1024
-NAME_LIMIT = 250
 
 
 class TaskTry(Protocol):
@@ -46,6 +46,8 @@ def task_event(ti: TaskTry, kind: Kind, source: Source, actor: Actor, body: dict
     """
     task = TaskRef(dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, try_number=max(0, ti.try_number),
                    map_index=-1 if ti.map_index is None else ti.map_index)
+    version = getattr(ti, "dag_version_id", None)
+    body = {**body, "dag_version": str(version)} if version else body
     return new_event(kind, task, actor=actor, source=source, code=code or code_of(ti), body=body, **fields)
 
 
@@ -58,16 +60,9 @@ def is_step(task: Any) -> bool:
 
 def actor_of(run: Any) -> Actor:
     """Who or what started a DAG run (`dag_run` of a context): for a run by hand the user, else what made it start."""
+    assets = [event.asset.name for event in getattr(run, "consumed_asset_events", None) or []]
     kind = str(getattr(run.run_type, "value", run.run_type))
-    user = getattr(run, "triggering_user_name", None)
-    if kind == "backfill":
-        return Actor(kind="backfill", name=_name(user or run.dag_id))
-    if kind == "scheduled":
-        return Actor(kind="schedule", name=_name(run.dag_id))
-    if kind == "asset_triggered":
-        events = getattr(run, "consumed_asset_events", None) or []
-        return Actor(kind="asset", name=_name(", ".join(sorted({event.asset.name for event in events})) or run.dag_id))
-    return Actor(kind="user", name=_name(user)) if user else Actor(kind="system", name=_name(kind))
+    return runs.actor_of(run.dag_id, kind, getattr(run, "triggering_user_name", None), assets)
 
 
 def actor_text(actor: Actor) -> str:
@@ -150,7 +145,3 @@ def fingerprint(value: Any) -> str:
 
 def _reference(ref: ArtifactRef) -> dict[str, Any]:
     return ref.model_dump(mode="json", include={"digest", "kind", "size", "uri"})
-
-
-def _name(text: str) -> str:
-    return text.replace("\x00", "")[:NAME_LIMIT] or "unknown"
