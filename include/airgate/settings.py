@@ -1,5 +1,6 @@
 """What the installation decides, read from the environment in one place. Every name starts with AIRGATE_."""
 
+import math
 import os
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,7 +14,11 @@ RUNTIMES = ("local", "kubernetes")
 
 @dataclass(frozen=True)
 class Settings:
-    """One installation's settings. `home` holds what the embedded default keeps on disk."""
+    """One installation's settings. `home` holds what the embedded default keeps on disk.
+
+    `audit_patience` is how long, in seconds, a step waits for an audit database that is down; `audit_spool` the folder of
+    what could not be recorded.
+    """
 
     home: Path
     runtime: Literal["local", "kubernetes"]
@@ -22,7 +27,10 @@ class Settings:
     audit_owner_url: str
     audit_key: str | None
     audit_origin: str
+    audit_retention: Path | None
     audit_anchors: str
+    audit_spool: Path
+    audit_patience: float
     mlflow_uri: str
     data_repository: str
     predictions: str
@@ -58,8 +66,11 @@ def _read(variables: tuple[tuple[str, str], ...], folder: str) -> Settings:
         audit_url=env.get("AIRGATE_AUDIT_URL", f"sqlite:///{home}/audit.db"),
         audit_owner_url=env.get("AIRGATE_AUDIT_OWNER_URL") or env.get("AIRGATE_AUDIT_URL", f"sqlite:///{home}/audit.db"),
         audit_key=env.get("AIRGATE_AUDIT_KEY"),
+        audit_retention=Path(env["AIRGATE_AUDIT_RETENTION"]) if env.get("AIRGATE_AUDIT_RETENTION") else None,
         audit_origin=env.get("AIRGATE_AUDIT_ORIGIN", "airgate.local/audit"),
         audit_anchors=env.get("AIRGATE_AUDIT_ANCHORS", ""),
+        audit_spool=Path(folder, env.get("AIRGATE_AUDIT_SPOOL") or home / "spool"),
+        audit_patience=_seconds("AIRGATE_AUDIT_PATIENCE", env.get("AIRGATE_AUDIT_PATIENCE", "30")),
         mlflow_uri=env.get("AIRGATE_MLFLOW_URI", f"sqlite:///{home}/mlflow.db"),
         data_repository=env.get("AIRGATE_DATA_REPOSITORY", str(home / "data")),
         predictions=env.get("AIRGATE_PREDICTIONS", f"file://{home}/predictions"),
@@ -70,3 +81,13 @@ def _read(variables: tuple[tuple[str, str], ...], folder: str) -> Settings:
         models=Path(env.get("AIRGATE_MODELS", str(Path(__file__).parent.parent / "models"))),
         code_version=env.get("AIRGATE_CODE_VERSION", "unversioned"),
     )
+
+
+def _seconds(name: str, text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not math.isfinite(seconds) or seconds < 0:
+        raise ConfigError(f"{name} is '{text}'; allowed: a number of seconds, 0 or more, such as 30")
+    return seconds

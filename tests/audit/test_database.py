@@ -1,3 +1,7 @@
+import socket
+import threading
+from contextlib import closing
+
 import psycopg2
 import pytest
 
@@ -30,6 +34,37 @@ def test_an_unreachable_database_names_the_host_and_no_password():
     assert "s3cret" not in str(caught.value)
     assert caught.value.__cause__ is None
     assert log.where == "127.0.0.1:1/audit"
+
+
+@pytest.mark.parametrize(("patience", "asked"), [(0.0, 1), (0.3, 3)])
+def test_a_database_that_is_down_is_asked_again_by_those_with_patience(patience, asked):
+    """A port where every connection is closed at once, as by a server that is going down."""
+    calls = []
+
+    def close_all(listener):
+        while True:
+            try:
+                calls.append(listener.accept()[0].close())
+            except OSError:
+                return
+
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        server = threading.Thread(target=close_all, args=(listener,))
+        server.start()
+        with pytest.raises(AuditError, match="closed the connection unexpectedly"):
+            AuditStore(f"postgresql://ana@127.0.0.1:{listener.getsockname()[1]}/audit", patience=patience).head()
+        listener.shutdown(socket.SHUT_RDWR)
+        server.join()
+    assert len(calls) >= asked
+    assert patience or len(calls) == asked
+
+
+def test_whoever_is_turned_away_is_not_kept_waiting(pg_url, tmp_path):
+    for url, said in ((pg_url.replace("/audit_", "/nobody_"), "does not exist"),
+                      (pg_url, "there is no audit log at .*; create it with `airgate audit create`"),
+                      (f"sqlite:///{tmp_path}/none.db", "there is no audit log at")):
+        with pytest.raises(AuditError, match=said):
+            AuditStore(url, patience=3600.0).head()
 
 
 def test_a_lock_that_stays_taken_is_an_error_in_bounded_time(pg_url, make):

@@ -24,6 +24,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AuditStore:
     """The installation's audit log, empty."""
     url = f"sqlite:///{tmp_path}/audit.db"
     monkeypatch.setenv("AIRGATE_AUDIT_URL", url)
+    monkeypatch.setenv("AIRGATE_AUDIT_SPOOL", str(tmp_path / "spool"))
     store = AuditStore(url)
     store.create()
     return store

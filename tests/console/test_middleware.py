@@ -100,8 +100,36 @@ def test_a_streamed_body_passes_chunk_by_chunk(client, store):
     assert changes(store)[0].body["request"] == '{"a": 1}'
 
 
-def test_a_store_that_fails_is_an_error_in_the_log_and_the_change_stands(client, store, monkeypatch, tmp_path, caplog):
-    monkeypatch.setenv("AIRGATE_AUDIT_URL", f"sqlite:///{tmp_path}/nowhere.db")
-    assert client.patch(RUN + "/taskInstances/t", json={"new_state": "success"}).status_code == 200
+def said(caplog):
     [record] = [record for record in caplog.records if record.name == "airgate.console.middleware"]
-    assert record.getMessage().startswith(f"Not in the audit log: task.changed by ana (PATCH {RUN}/taskInstances/t): there is no")
+    assert record.levelname == "ERROR"
+    return record.getMessage()
+
+
+def test_while_the_log_is_down_the_change_stands_and_its_record_waits(client, store, monkeypatch, tmp_path, caplog):
+    with monkeypatch.context() as down:
+        down.setenv("AIRGATE_AUDIT_URL", "postgresql://ana:s3cret@127.0.0.1:1/audit")
+        down.setenv("AIRGATE_AUDIT_PATIENCE", "0.01")
+        assert client.patch(RUN + "/taskInstances/t", json={"new_state": "success"}).status_code == 200
+    assert said(caplog).startswith(
+        f"Not in the audit log yet: task.changed by ana (PATCH {RUN}/taskInstances/t): the audit store at 127.0.0.1:1/audit")
+    assert said(caplog).endswith(f"It waits in the spool {tmp_path}/spool and is recorded when the log is back")
+    client.patch(RUN + "/taskInstances/u", json={})
+    late = changes(store)[1]
+    assert (late.task.task_id, late.actor.name, late.body["state"], late.body["user_id"]) == ("t", "ana", "success", "7")
+
+
+def test_a_record_that_can_be_neither_written_nor_kept_is_an_error_in_the_log(client, store, monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("AIRGATE_AUDIT_URL", f"sqlite:///{tmp_path}/nowhere.db")
+    (tmp_path / "spool").write_text("not a folder")
+    assert client.patch(RUN + "/taskInstances/t", json={"new_state": "success"}).status_code == 200
+    assert said(caplog).startswith(f"Not in the audit log: task.changed by ana (PATCH {RUN}/taskInstances/t): there is no")
+    assert "cannot keep an event" in said(caplog)
+
+
+def test_the_users_id_and_words_can_be_read_with_the_users_key_alone(client, store):
+    client.post("/api/v2/assets/events", json={"reason": "patient Smith"})
+    [stored] = store.events()
+    assert (stored.event.body["user_id"], stored.event.body["request"]) == ("7", '{"reason": "patient Smith"}')
+    assert stored.event.personal == {"user_id": "ana", "request": "ana"}
+    assert not any(word in stored.entry for word in (b"Smith", b'"7"', b"ana"))

@@ -1,6 +1,7 @@
 """The governance callbacks, run by Airflow's own task runner against a real audit store."""
 
 import logging
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -106,14 +107,35 @@ def test_the_dag_processor_may_not_know_the_run(store):
     assert (event.actor.kind, event.actor.name) == ("system", "dag processor")
 
 
-def test_a_store_that_fails_is_an_error_that_names_what_is_missing(tmp_path, monkeypatch, caplog):
-    monkeypatch.setenv("AIRGATE_AUDIT_URL", f"sqlite:///{tmp_path}/nowhere.db")
-    run("success", context(EmptyOperator(task_id="t")))
+MISSING = "task.succeeded of d, run manual__1, task t, try 2, map index -1"
+
+
+def said(caplog):
     [record] = [record for record in caplog.records if record.name == "airgate.governance.callbacks"]
     assert record.levelname == "ERROR"
-    missing = "task.succeeded of d, run manual__1, task t, try 2, map index -1"
-    assert record.getMessage().startswith(f"Not in the audit log: {missing}. ")
-    assert "The audit sweep adds" in record.getMessage()
+    return record.getMessage()
+
+
+def test_while_the_log_is_down_events_wait_in_the_spool(store, spool, monkeypatch, caplog):
+    url = os.environ["AIRGATE_AUDIT_URL"]
+    monkeypatch.setenv("AIRGATE_AUDIT_URL", "postgresql://ana:s3cret@127.0.0.1:1/audit")
+    monkeypatch.setenv("AIRGATE_AUDIT_PATIENCE", "0.01")
+    run("success", context(EmptyOperator(task_id="t")))
+    assert said(caplog).startswith(f"Not in the audit log yet: {MISSING}. the audit store at 127.0.0.1:1/audit failed: ")
+    assert said(caplog).endswith(f"It waits in the spool {spool} and is recorded when the log is back.")
+    monkeypatch.setenv("AIRGATE_AUDIT_URL", url)
+    run("success", context(EmptyOperator(task_id="u")))
+    assert [(stored.event.kind, stored.event.task.task_id) for stored in store.events()] == [
+        ("task.succeeded", "u"), ("task.succeeded", "t")]
+
+
+def test_what_can_be_neither_recorded_nor_kept_is_an_error_that_names_what_is_missing(spool, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("AIRGATE_AUDIT_URL", f"sqlite:///{tmp_path}/nowhere.db")
+    spool.write_text("not a folder")
+    run("success", context(EmptyOperator(task_id="t")))
+    assert said(caplog).startswith(f"Not in the audit log: {MISSING}. there is no audit log at ")
+    assert f"the audit spool {spool} cannot keep an event" in said(caplog)
+    assert "The audit sweep adds" in said(caplog)
 
 
 def test_the_model_is_named_where_the_task_knows_it(store):

@@ -112,3 +112,12 @@ def test_no_body_keeps_a_change_off_the_record(value):
 def test_the_same_change_asked_twice_is_two_events():
     first, second = (events(classify("PATCH", TASK), ANA, "ana", {})[0] for _ in range(2))
     assert first.event_id != second.event_id
+
+
+def test_what_is_about_the_user_is_marked_as_the_users():
+    request = classify("PATCH", RUN + "/taskInstances")
+    request.effects.append(Effect("d", "r", "failed", "t", -1, 1))
+    assert [event.personal for event in events(request, ANA, "7", {"actions": []})] == [
+        {"user_id": "ana", "request": "ana"}, {"user_id": "ana"}]
+    [event] = events(classify("POST", "/api/v2/connections"), ANA, "", {"extra": "token"})
+    assert event.personal == {"user_id": "ana"}

@@ -103,7 +103,8 @@ def house(tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(home.answers))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     for name, value in {
-        "AIRGATE_AUDIT_URL": f"sqlite:///{tmp_path}/audit.db", "AIRGATE_MLFLOW_URI": f"sqlite:///{tmp_path}/mlflow.db",
+        "AIRGATE_AUDIT_URL": f"sqlite:///{tmp_path}/audit.db", "AIRGATE_AUDIT_SPOOL": f"{tmp_path}/spool",
+        "AIRGATE_MLFLOW_URI": f"sqlite:///{tmp_path}/mlflow.db",
         "AIRGATE_AIRFLOW_API": f"http://127.0.0.1:{server.server_port}", "AIRGATE_API_USER": "airgate",
         "AIRGATE_API_PASSWORD": "x",
     }.items():

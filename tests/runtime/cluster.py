@@ -21,7 +21,7 @@ BEGIN = "2026-01-09T06:00:00Z"
 class Cluster:
     """Pods that are over as soon as they are made, or with `hold` when `finish` is called.
 
-    `refuse` answers creation with that status; `vanish` forgets pods.
+    `refuse` answers creation with that status; `vanish` forgets pods; `image_id` is what their containers ran.
     """
 
     kubelet: Kubelet
@@ -31,13 +31,14 @@ class Cluster:
     refuse: int = 0
     vanish: bool = False
     hold: bool = False
+    image_id: str = ""
 
     def create(self, pod: dict[str, Any]) -> dict[str, Any]:
         self.created.append(pod)
         pod["metadata"] |= {"uid": "u-1", "creationTimestamp": BEGIN}
         self.pods[pod["metadata"]["name"]] = pod
         if self.hold:
-            pod["status"] = _status("Running", {"running": {"startedAt": BEGIN}})
+            pod["status"] = _status("Running", {"running": {"startedAt": BEGIN}}, self.image_id)
         else:
             self.finish(pod)
         return pod
@@ -46,11 +47,11 @@ class Cluster:
         """Let the pod's container do its work and end."""
         code, reason = self.kubelet(pod["spec"]["containers"][0]["args"][0])
         ended = {"exitCode": code, "reason": reason, "startedAt": BEGIN, "finishedAt": BEGIN}
-        pod["status"] = _status("Failed" if code else "Succeeded", {"terminated": ended})
+        pod["status"] = _status("Failed" if code else "Succeeded", {"terminated": ended}, self.image_id)
 
 
-def _status(phase: str, state: dict[str, Any]) -> dict[str, Any]:
-    container = {"name": "base", "image": "i", "imageID": "i", "ready": False, "restartCount": 0, "state": state}
+def _status(phase: str, state: dict[str, Any], image_id: str) -> dict[str, Any]:
+    container = {"name": "base", "image": "i", "imageID": image_id, "ready": False, "restartCount": 0, "state": state}
     return {"phase": phase, "startTime": BEGIN, "conditions": [{"type": "PodScheduled", "status": "True"}],
             "containerStatuses": [container]}
 

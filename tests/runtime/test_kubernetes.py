@@ -127,3 +127,35 @@ def test_a_try_adopts_the_pod_of_a_killed_worker(step: Any, cluster: Cluster, se
     assert done.state == "success", done.error
     assert len(cluster.created) == 1 and body()["call_try"] == 1
     assert kinds() == ["task.started", "task.started", "task.succeeded"]
+
+
+SHA = "sha256:" + "ab" * 32
+
+
+@pytest.mark.parametrize("deferrable", RUNS)
+@pytest.mark.parametrize(("kubelet", "kind"), [(succeed, "task.succeeded"), (refuse_data, "task.failed")])
+def test_the_image_that_really_ran_is_on_record(step: Any, cluster: Cluster, server: TaskServer, deferrable: bool, kubelet: Any,
+                                                kind: Any) -> None:
+    cluster.kubelet, cluster.image_id = kubelet, f"registry.example/airgate-steps@{SHA}"
+    server.run(step(deferrable=deferrable))
+    images = {e.event.kind: e.event.code.image for e in record.store().events()}
+    assert images == {"task.started": "airgate-steps:0.1.0", kind: f"airgate-steps:0.1.0@{SHA}"}
+
+
+@pytest.mark.parametrize(("said", "asked", "image"), [
+    (f"docker.io/airgate/steps@{SHA}", "airgate/steps:1", f"airgate/steps:1@{SHA}"),
+    (f"docker-pullable://airgate/steps@{SHA}", "airgate/steps:1", f"airgate/steps:1@{SHA}"),
+    (f"docker://{SHA}", "steps:1", f"steps:1@{SHA}"), (SHA, "steps:1", f"steps:1@{SHA}"),
+    (f"h/steps@{SHA}", "h:5000/steps@sha256:" + "cd" * 32, f"h:5000/steps@{SHA}"),
+    ("", "steps:1", "steps:1"), (None, "steps:1", "steps:1"), ("steps:1", "steps:1", "steps:1"),
+])
+def test_the_digest_is_read_from_what_kubernetes_says(said: str | None, asked: str, image: str) -> None:
+    from kubernetes.client import models as k8s
+
+    from airgate.runtime.kubernetes import image_of
+
+    status = k8s.V1ContainerStatus(name="base", image="i", image_id=said or "", ready=False, restart_count=0)
+    status._image_id = said  # an API server may leave it out; the client's own check would not let it
+    pod = k8s.V1Pod(status=k8s.V1PodStatus(container_statuses=[status]))
+    assert image_of(pod, "base", asked) == image
+    assert image_of(pod, "sidecar", asked) == image_of(None, "base", asked) == asked

@@ -4,7 +4,7 @@ What stands for a runtime here is a function that answers a call, so that every 
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -210,17 +210,74 @@ def test_without_an_audit_log_nothing_starts(task: Any, server: TaskServer, home
     done = server.run(one)
     assert done.state == "up_for_retry" and not one.seen
     assert "no step succeeds without its record" in str(done.error) and "AIRGATE_AUDIT_URL" in str(done.error)
-    assert "not in the audit log" in str(done.error)
+    assert f"This failure is not in the audit log yet: there is no audit log at {home}/audit.db" in str(done.error)
+    record.store().create()
+    assert record.drain().recorded == 2
+    assert log() == [("task.started", "user:ana"), ("task.retrying", "user:ana")]
+    assert last_body()["error"] == "AuditError"
 
 
-def test_a_log_lost_while_the_step_runs_fails_the_task(task: Any, server: TaskServer, home: Path) -> None:
+@pytest.fixture
+def outage(monkeypatch: pytest.MonkeyPatch, home: Path) -> Answer:
+    """A step during which the audit database goes down. The installation waits for it no longer than it must."""
     def lose(call: StepCall) -> StepResult:
-        for file in home.glob("audit.db*"):
-            file.unlink()
+        monkeypatch.setenv("AIRGATE_AUDIT_URL", "postgresql://ana:s3cret@127.0.0.1:1/audit")
         return good()
 
-    done = server.run(task(lose))
+    monkeypatch.setenv("AIRGATE_AUDIT_PATIENCE", "0.01")
+    return lose
+
+
+def test_a_log_lost_while_the_step_runs_fails_the_task_and_says_what_became_of_the_work(
+        task: Any, server: TaskServer, home: Path, outage: Answer) -> None:
+    done = server.run(task(outage))
     assert done.state == "up_for_retry" and ("train", "return_value", -1) not in server.xcoms
+    said = str(done.error)
+    assert f"the step did its work - its output is {output().uri} ({DIGEST}) - but its success could not be put on record" in said
+    assert "the audit store at 127.0.0.1:1/audit failed: " in said and "s3cret" not in said
+    assert "the next try does the work again" in said
+    assert "This failure is not in the audit log yet" in said and f"It waits in the spool {home}/spool" in said
+
+
+def test_after_an_outage_the_log_has_the_failure_and_no_success(
+        task: Any, server: TaskServer, home: Path, outage: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.run(task(outage))
+    monkeypatch.delenv("AIRGATE_AUDIT_URL")
+    assert server.run(task(lambda call: good()), try_number=2).state == "success"
+    tries = [(e.event.kind, e.event.task.try_number) for e in record.store().events() if e.event.task]
+    assert tries == [("task.started", 1), ("task.started", 2), ("task.retrying", 1), ("task.succeeded", 2)]
+    late = record.store().events(kind="task.retrying")[0]
+    assert late.event.occurred_at < late.stored_at and "output" not in late.event.body
+    assert late.event.body["error"] == "AuditError" and "the step did its work" in str(late.event.body["message"])
+    assert not any((home / "spool").iterdir())
+
+
+def test_the_last_try_of_an_outage_is_on_record_as_failed(
+        task: Any, server: TaskServer, outage: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert server.run(task(outage, retries=0)).state == "failed"
+    monkeypatch.delenv("AIRGATE_AUDIT_URL")
+    assert record.drain().recorded == 1
+    assert [kind for kind, _ in log()] == ["task.started", "task.failed"]
+
+
+def test_a_failure_that_can_be_neither_recorded_nor_kept_still_fails(
+        task: Any, server: TaskServer, home: Path, outage: Answer) -> None:
+    (home / "spool").write_text("not a folder")
+    done = server.run(task(outage))
+    assert done.state == "up_for_retry"
+    assert "This failure is not in the audit log: " in str(done.error) and "cannot keep an event: " in str(done.error)
+
+
+def test_a_step_that_is_timed_out_while_it_waits_for_the_log_leaves_its_start(
+        task: Any, server: TaskServer, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRGATE_AUDIT_URL", "postgresql://127.0.0.1:1/audit")
+    monkeypatch.setenv("AIRGATE_AUDIT_PATIENCE", "3600")
+    one = task(lambda call: good(), execution_timeout=timedelta(seconds=1))
+    done = server.run(one)
+    assert done.state in ("up_for_retry", "failed") and not one.seen
+    monkeypatch.delenv("AIRGATE_AUDIT_URL")
+    assert record.drain().recorded >= 1
+    assert ("task.started", "user:ana") in log()
 
 
 def test_an_unreadable_parameter_of_the_run_is_final(task: Any, server: TaskServer) -> None:

@@ -95,7 +95,7 @@ class Database:
             return work(connection)
 
     def _explain(self, error: DBAPIError) -> str:
-        text = str(error.orig).strip()
+        text = " ".join(str(error.orig).split()).rstrip("?.")
         if getattr(error.orig, "pgcode", None) == _NO_TABLE or "no such table" in text:
             return f"there is no audit log at {self.where}; create it with `airgate audit create`"
         for secret in (self.url.password, self.url.query.get("password")):

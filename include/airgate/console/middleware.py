@@ -2,8 +2,8 @@
 
 Written as plain ASGI: the request's body passes through untouched and as it comes; the first 64 KiB are copied. The
 record is written after Airflow's transaction is committed and before the answer leaves, so whoever gets an answer finds
-the record. If the store fails, the change stands, the server's log says at level ERROR what is missing, and the
-completeness check reports the task.
+the record. If the log fails, the change stands, the record waits in the spool, and the server's log says so at level
+ERROR.
 """
 
 import json
@@ -16,6 +16,8 @@ from airgate.governance import manual
 
 log = logging.getLogger(__name__)
 COPY_LIMIT = 64 * 1024
+# Seconds to wait for a log that is down: a person waits for the answer.
+PATIENCE = 2.0
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -111,14 +113,16 @@ async def airflow_user(scope: Scope) -> tuple[str, str]:
 
 
 def _append(request: manual.ManualRequest, name: str, user_id: str, body: Any) -> None:
+    from airgate import settings
+    from airgate.audit.delivery import NotRecorded
     from airgate.audit.event import Actor
-    from airgate.runtime.record import store
+    from airgate.runtime.record import delivery
 
     try:
         changes = manual.events(request, Actor(kind="user", name=name[:250] or "unknown"), user_id, _masked(body))
-        store().append_many(changes)
+        delivery(min(PATIENCE, settings.load().audit_patience)).append_many(changes)
     except (AirgateError, ValueError) as error:  # pydantic's errors are ValueErrors; the change is made in any case
-        log.error("Not in the audit log: %s by %s (%s %s): %s",
+        log.error("Not in the audit log%s: %s by %s (%s %s): %s", " yet" if isinstance(error, NotRecorded) else "",
                   request.change, name, request.method, request.path, error)
 
 

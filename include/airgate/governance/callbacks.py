@@ -3,8 +3,8 @@
 A policy appends these five functions to each task, so authors write nothing. They are the second channel, not the
 record that counts: Airflow runs them after the state is sent, kills them after `[core] task_success_overtime`, and a
 worker that is killed runs none. Steps put themselves on record before they succeed; for them only what happens outside
-the operator's own code (a template that cannot be rendered, a skip) is added. What nobody could write, the audit sweep
-adds as recovered.
+the operator's own code (a template that cannot be rendered, a skip) is added. While the log is down, events wait in the
+spool. What nobody could write, the audit sweep adds as recovered.
 
 An event has one id for each try and kind, and the first writer wins, so a callback that runs twice changes nothing.
 """
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 MESSAGE_LIMIT = 2000
+# Seconds to wait for a log that is down: Airflow gives callbacks little time, and the DAG processor runs some of them too.
+PATIENCE = 3.0
 
 
 def on_execute(context: Any) -> None:
@@ -58,16 +60,22 @@ def _is_step(context: Any) -> bool:
 
 
 def _record(context: Any, kind: "Kind", body: dict[str, Any]) -> None:
-    """Append the event unless it is there. If the store fails, the task's log says at level ERROR what is missing."""
+    """Append the event unless it is there. If the log fails, the task's log says at level ERROR what is missing."""
+    from airgate.audit.delivery import NotRecorded
+
     ti = context["ti"]
+    what = f"{kind} of {ti.dag_id}, run {ti.run_id}, task {ti.task_id}, try {ti.try_number}, map index {ti.map_index}"
     try:
+        from airgate import settings
         from airgate.runtime import record
 
-        record.store().append_if_absent(event_for(context, kind, body))
+        patience = min(PATIENCE, settings.load().audit_patience)
+        record.delivery(patience).append_if_absent(event_for(context, kind, body))
+    except NotRecorded as error:
+        log.error("Not in the audit log yet: %s. %s.", what, error)
     except AirgateError as error:
-        log.error("Not in the audit log: %s of %s, run %s, task %s, try %s, map index %s. %s. The audit sweep adds "
-                  "what Airflow knows of it; until then the log is incomplete.",
-                  kind, ti.dag_id, ti.run_id, ti.task_id, ti.try_number, ti.map_index, error)
+        log.error("Not in the audit log: %s. %s. The audit sweep adds what Airflow knows of it; until then the log is "
+                  "incomplete.", what, error)
 
 
 def event_for(context: Any, kind: "Kind", body: dict[str, Any]) -> "AuditEvent":

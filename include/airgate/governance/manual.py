@@ -58,6 +58,7 @@ _CHANGES = [(methods.split(), re.compile(path), change) for methods, path, chang
     ("POST", r"connections/(test|enqueue-test|defaults)", _NOTHING),
 )]
 _PREVIEWED = ("task.cleared", "run.cleared")
+_PERSONAL = ("user_id", "request")
 _SEVERAL = ("tasks.changed", "runs.changed")  # they may delete too, and no listener tells of that
 
 
@@ -121,6 +122,8 @@ def events(request: ManualRequest, actor: "Actor", user_id: str, body: Any) -> l
     `body` is the decoded JSON, or text, with secrets masked. It is kept as text, at most 8 KiB of it: JSON that
     no event can hold must not keep a change off the record. An event's `body.state` is the new state, None where there
     is none. A request's own event has try number 0: a request names no try.
+
+    The user's id and what the user wrote are the user's: sealed in the log under the key of the actor.
     """
     about: dict[str, Any] = {"change": request.change, "method": request.method, "path": request.path[:1000],
                              "user_id": user_id, "request_id": request.request_id}
@@ -149,7 +152,8 @@ def _event(
     return AuditEvent(
         event_id=event_id_of("manual.change", request.request_id, *what), kind="manual.change",
         occurred_at=datetime.now(UTC), actor=actor, task=task, source=source, code=CodeRef(commit=load().code_version),
-        body={**body, "state": effect.state or None, "dag_id": effect.dag_id or None, "run_id": effect.run_id or None})
+        body={**body, "state": effect.state or None, "dag_id": effect.dag_id or None, "run_id": effect.run_id or None},
+        personal={name: actor.name for name in _PERSONAL if isinstance(body.get(name), str)})
 
 
 def _short(value: Any) -> str:

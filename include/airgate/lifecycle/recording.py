@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def store() -> "AuditStore":
-    """The installation's audit log."""
-    return step_record.store()
+    """The installation's audit log, waited for while it is down. No spool: a decision that cannot be recorded is not made."""
+    return step_record.patient_store()
 
 
 def record(context: Any, kind: Kind, model: str, version: str | None, body: dict[str, Any], *, once: Sequence[str],

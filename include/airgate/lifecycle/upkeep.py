@@ -29,7 +29,9 @@ class SweepOperator(BaseOperator):
         from airgate.audit.airflow_account import RestAccount
         from airgate.audit.mlflow_account import MlflowAccount
         from airgate.audit.sweep import sweep
+        from airgate.runtime import record
 
+        self.log.info("%s", record.drain().line())  # first: what waits there is fuller than what the sweep would add
         since = last_complete(context["ti"])
         self.log.info("comparing %s", f"what changed since {since}" if since else "everything")
         report = sweep(RestAccount.from_environment(), recording.store(), MlflowAccount.from_environment(), since=since,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperato
 from airgate import settings
 from airgate.contracts.step import StepFailure
 from airgate.errors import WiringError
+from airgate.redaction import HIDDEN, LineRedactor
 from airgate.runtime import pod_spec
 from airgate.runtime.operator import EX_DATAERR, StepTask, outlets_of
 from airgate.runtime.plan import StepPlan
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from kubernetes.client import models as k8s
 
 CALL = "airgate_call"
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}$")
 # What an author may say about the pod beyond `model.yaml`. The rest would be a way around its security context.
 OPEN_TO_AUTHORS = frozenset({
     "startup_timeout_seconds", "schedule_timeout_seconds", "active_deadline_seconds", "priority_class_name", "affinity",
@@ -50,6 +53,7 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
             cmds=["python", "-m", "airgate.steps.runner"],
             do_xcom_push=False,  # no sidecar: docs/adr/0002-step-results-through-the-artifact-store.md
             on_finish_action="delete_pod", log_pod_spec_on_failure=False, container_name_log_prefix_enabled=False,
+            log_formatter=shown_lines(),
             outlets=outlets_of(plan, kwargs),
             **pod_spec.operator_arguments(plan.resources, settings.load()),
             **kwargs,
@@ -110,6 +114,7 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
                  error: Exception | None) -> dict[str, Any]:
         """Settle, and let Airflow keep the value in XCom: it was told not to, so that the pod got no sidecar."""
         state = ended_state(pod, self.base_container_name)
+        self.ran_image = image_of(pod, self.base_container_name, self.step_image())
         ended = f"exit code {state.exit_code}" if state else "pod not seen to end"
         failure = pod_failure(state, error) if error is not None else None
         self.concluded = self.settle(context, call_url, failure, ended)
@@ -117,10 +122,32 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
         return self.concluded
 
 
+def shown_lines() -> Callable[[str, str], str]:
+    """Make what turns a container's lines into those of the task's log: what looks like a credential becomes ***."""
+    redact = LineRedactor()
+    return lambda container, line: redact(line) or HIDDEN * (line != "")
+
+
 def ended_state(pod: k8s.V1Pod | None, container: str) -> k8s.V1ContainerStateTerminated | None:
     """How the pod's container ended; None while it runs, or when Kubernetes does not say."""
+    status = _status(pod, container)
+    return status.state.terminated if status is not None and status.state else None
+
+
+def image_of(pod: k8s.V1Pod | None, container: str, asked: str) -> str:
+    """The image that was asked for with the digest of the one that ran, 'NAME:TAG@sha256:...', where Kubernetes tells it.
+
+    The digest is that of the registry's manifest; of an image that came from no registry, that of its configuration.
+    See ContainerStatus.imageID, which runtimes write as '[SCHEME://][NAME@]sha256:...'.
+    """
+    status = _status(pod, container)
+    digest = DIGEST.search(str(status.image_id or "")) if status is not None else None
+    return f"{asked.partition('@')[0]}@{digest[0]}" if digest else asked
+
+
+def _status(pod: k8s.V1Pod | None, container: str) -> k8s.V1ContainerStatus | None:
     statuses = (pod.status.container_statuses if pod is not None and pod.status else None) or []
-    return next((s.state.terminated for s in statuses if s.name == container and s.state), None)
+    return next((status for status in statuses if status.name == container), None)
 
 
 def pod_failure(ended: k8s.V1ContainerStateTerminated | None, error: Exception) -> StepFailure:

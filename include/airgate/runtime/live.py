@@ -14,7 +14,7 @@ def live_of(model: str) -> dict[str, Any] | None:
 
     Raises AuditError when the log cannot be read.
     """
-    found = record.store().events(kind="stage.moved", model=model, newest_first=True, limit=1)
+    found = record.patient_store().events(kind="stage.moved", model=model, newest_first=True, limit=1)
     body: dict[str, Any] | None = found[0].event.body if found else None
     return body and {"model": model, "version": str(body["to_version"]), "digest": body["model_digest"],
                      "data_revision": body["data_revision"], "window": body["window"]}

@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from pydantic import ValidationError
 
 from airgate import errors, settings
+from airgate.audit.delivery import NotRecorded
 from airgate.audit.event import AuditEvent, Kind
 from airgate.contracts import calls
 from airgate.contracts.step import ArtifactRef, RunContext, StepCall, StepFailure, StepResult
@@ -56,6 +57,7 @@ class StepTask:
     parameters: dict[str, Any]
     log: Any
     stopped: bool = False
+    ran_image: str | None = None  # the image with its digest, once the runtime knows which one it was
 
     def hold(self, plan: StepPlan) -> None:
         """Take the plan. What Airflow resolves at run time becomes an attribute, since it renders attributes only."""
@@ -73,12 +75,13 @@ class StepTask:
         """Write the `task.started` event and the call; give the call's URL.
 
         Raises WiringError when an upstream step gave no output or an argument is no JSON value, ConfigError when the
-        run's parameters or the settings are wrong, AuditError when the log cannot be read or written.
+        run's parameters or the settings are wrong, AuditError when the log cannot be read or written: what was begun waits
+        in the spool then, and the step is not asked.
         """
         call = self.build_call(context)
         body = record.started_body(self.plan, call, self.runtime)
         # Airflow may start one try twice after a crash of its own; that contradicts nothing.
-        record.store().append_if_absent(self._event(context, "task.started", body))
+        record.delivery().append_if_absent(self._event(context, "task.started", body))
         return calls.write_call(call)
 
     def build_call(self, context: Context) -> StepCall:
@@ -122,7 +125,8 @@ class StepTask:
         """Account for a step that ended; `ended` is how, as the runtime saw it: 'exit code 0', 'signal 9'.
 
         `failure` is what the runtime makes of that; the step's own account of its failure is better and goes first.
-        Gives the StepResult as JSON once its success is on record. Raises StepFailed or StepRefused otherwise.
+        Gives the StepResult as JSON once its success is on record. Raises StepFailed or StepRefused otherwise: a success
+        that cannot be recorded is none, and what goes on record, now or later, is a failure.
         """
         call, result = calls.read_call(call_url), calls.read_result(call_url)
         if failure is None and result is None:
@@ -136,7 +140,10 @@ class StepTask:
         extra = self._event_extra(result)
         event = self._event(context, "task.succeeded", record.succeeded_body(self.plan, call, result, self.runtime),
                             version=record.version_of(result))
-        record.store().append(event)
+        try:
+            record.patient_store().append(event)
+        except AuditError as error:
+            raise self.refusal(context, _unrecorded(result, error), ended, call, patience=0.0) from error
         if self.plan.emits is not None:
             if extra.get("event_id") == "":
                 extra["event_id"] = str(event.event_id)
@@ -154,14 +161,17 @@ class StepTask:
                 "one, or emit from a later step.")
         return dict(result.value)
 
-    def refusal(self, context: Context, failure: StepFailure, ended: str = "",
-                call: StepCall | None = None) -> AirflowException:
-        """Put a failure on record and give the exception that tells Airflow: StepRefused where no retry helps."""
+    def refusal(self, context: Context, failure: StepFailure, ended: str = "", call: StepCall | None = None,
+                patience: float | None = None) -> AirflowException:
+        """Put a failure on record or into the spool, and give the exception that tells Airflow: StepRefused if no retry helps.
+
+        `patience` (seconds) is 0 where the time is up or the log was waited for already, AIRGATE_AUDIT_PATIENCE unless given.
+        """
         ti: Any = context["ti"]
         # Of a task that was stopped from outside, Airflow's state is decided there, not by this exception.
         again = failure.retryable and not self.stopped and ti.try_number <= ti.max_tries
         if self.stopped:
-            ended = f"stopped from outside; {ended}"
+            ended, patience = f"stopped from outside; {ended}", 0.0
         message = failure.message[:MESSAGE_LIMIT]
         if failure.traceback and not hasattr(errors, failure.error):  # Python's own errors say little without their name
             message = f"{failure.error}: {message}"
@@ -169,7 +179,9 @@ class StepTask:
         try:
             kind: Kind = "task.retrying" if again else "task.failed"
             # If absent: the sweep may have given this try up already.
-            record.store().append_if_absent(self._event(context, kind, body))
+            record.delivery(patience).append_if_absent(self._event(context, kind, body))
+        except NotRecorded as error:
+            message = f"{message}\nThis failure is not in the audit log yet: {error}"
         except AirgateError as error:
             message = f"{message}\nThis failure is not in the audit log: {error}"
         return StepFailed(message) if failure.retryable else StepRefused(message)
@@ -185,10 +197,11 @@ class StepTask:
             failure = StepFailure(error="AuditError", retryable=True, message=(
                 f"the audit log could not be written or read, and no step succeeds without its record: {error}. Check "
                 "AIRGATE_AUDIT_URL and the database behind it."))
-            raise self.refusal(context, failure) from error
+            raise self.refusal(context, failure, patience=0.0) from error
         except AirflowTaskTimeout:
             limit = getattr(self, "execution_timeout", None)
-            self.refusal(context, StepFailure(error="Timeout", message=f"not done after {limit}", retryable=True))
+            failure = StepFailure(error="Timeout", message=f"not done after {limit}", retryable=True)
+            self.refusal(context, failure, patience=0.0)
             raise
         except AirgateError as error:
             again = isinstance(error, WORTH_ANOTHER_TRY) and not isinstance(error, DataError)
@@ -202,8 +215,17 @@ class StepTask:
     def _event(self, context: Context, kind: Kind, body: dict[str, Any], version: str | None = None) -> AuditEvent:
         ti: Any = context["ti"]
         return record.task_event(
-            ti, kind, "operator", record.actor_of(context["dag_run"]), body, code=record.code_of(ti, self.step_image()),
-            model=self.plan.spec.name if self.plan.spec else None, version=version)
+            ti, kind, "operator", record.actor_of(context["dag_run"]), body, version=version,
+            code=record.code_of(ti, self.ran_image or self.step_image()),
+            model=self.plan.spec.name if self.plan.spec else None)
+
+
+def _unrecorded(result: StepResult, error: AuditError) -> StepFailure:
+    made = f"its output is {result.output.uri} ({result.output.digest})" if result.output else "it gave no output"
+    return StepFailure(error="AuditError", retryable=True, message=(
+        f"the step did its work - {made} - but its success could not be put on record, and no step succeeds without its "
+        f"record: {error}. What it made stays where it is and counts for nothing; the next try does the work again. Check "
+        "AIRGATE_AUDIT_URL and the database behind it."))
 
 
 def outlets_of(plan: StepPlan, kwargs: dict[str, Any]) -> list[Any]:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airgate import settings
 from airgate.audit import runs
+from airgate.audit.delivery import Delivery
 from airgate.audit.event import Actor, AuditEvent, CodeRef, Kind, Source, TaskRef
 from airgate.audit.event import task_event as new_event
+from airgate.audit.spool import DrainReport, Spool
 from airgate.contracts.step import ArtifactRef, StepCall, StepFailure, StepResult
 
 if TYPE_CHECKING:
@@ -31,11 +33,35 @@ class TaskTry(Protocol):
     map_index: int | None
 
 
-def store() -> AuditStore:
-    """Open the installation's audit store (AIRGATE_AUDIT_URL). Raises ConfigError when the URL cannot serve."""
+def store(patience: float = 0.0) -> AuditStore:
+    """Open the installation's audit store (AIRGATE_AUDIT_URL), for readers and for decisions.
+
+    `patience` (seconds) is how long a database that is down is asked again. Raises ConfigError when the URL cannot serve.
+    """
     from airgate.audit.store import AuditStore  # SQLAlchemy, which a DAG that is only parsed does not need
 
-    return AuditStore(settings.load().audit_url)
+    return AuditStore(settings.load().audit_url, patience=patience)
+
+
+def patient_store() -> AuditStore:
+    """The same for tasks, which can wait for the database: AIRGATE_AUDIT_PATIENCE."""
+    return store(settings.load().audit_patience)
+
+
+def delivery(patience: float | None = None) -> Delivery:
+    """The way to the log for what happened, decisions aside: when the log is down, it waits in this machine's spool.
+
+    `patience` (seconds) is AIRGATE_AUDIT_PATIENCE unless given; a lock or a connection is then waited for no longer either.
+    """
+    now = settings.load()
+    if patience is None:
+        return Delivery(now.audit_url, now.audit_spool, now.audit_patience)
+    return Delivery(now.audit_url, now.audit_spool, patience, timeout=min(10.0, max(1.0, patience)))
+
+
+def drain() -> DrainReport:
+    """Record what waits in this machine's spool. Raises AuditError when the folder, ConfigError when the URL cannot serve."""
+    return Spool(settings.load().audit_spool).drain(store())
 
 
 def task_event(ti: TaskTry, kind: Kind, source: Source, actor: Actor, body: dict[str, Any], *,

@@ -38,7 +38,7 @@ def upstream_result(ti: Any, task_id: str) -> StepResult:
 
 def _check_recorded(ti: Any, task_id: str, map_index: int, result: StepResult) -> None:
     """Compare with the last success that the step itself put on record in this run."""
-    events = record.store().events(
+    events = record.patient_store().events(
         kind="task.succeeded", dag_id=ti.dag_id, run_id=ti.run_id, task_id=task_id, newest_first=True)
     mine = (e.event for e in events if e.event.task is not None and e.event.task.map_index == map_index)
     last = next(mine, None)
