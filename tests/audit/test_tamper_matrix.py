@@ -417,8 +417,9 @@ def test_a_database_that_was_attacked(target, kept, table, tmp_path, request):
         url = fresh()
         with closing(InDatabase(url)) as place:
             attack(place)
-        log = AuditStore(url)
+        log = AuditStore(url, keep=True)
         table.append((attack, by_the_owner(log, anchors), exported(log, tmp_path / attack.__name__, kept / target)))
+        log.database.engine.dispose()
     assert {attack.__name__: cells for attack, *cells in table} == {
         attack.__name__: list(cells[:2]) for attack, cells in MATRIX.items() if cells[0]}
 
