@@ -7,8 +7,8 @@ from uuid import uuid4
 import pytest
 import structlog
 from airflow.api_fastapi.execution_api.datamodels import taskinstance
-from airflow.callbacks.callback_requests import DagCallbackRequest, DagRunContext
-from airflow.dag_processing.processor import _execute_dag_callbacks
+from airflow.callbacks.callback_requests import DagCallbackRequest, DagRunContext, TaskCallbackRequest
+from airflow.dag_processing.processor import _execute_dag_callbacks, _execute_task_callbacks
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
 
@@ -117,7 +117,7 @@ def test_a_run_of_which_airflow_tells_nothing_is_left_to_the_sweep(store, dag, c
     end(dag, run(), task_id=None)
     assert store.events() == []
     [warning] = [record.getMessage() for record in caplog.records if record.name == "airgate.governance.run_callbacks"]
-    assert warning.startswith("Not in the audit log: run.ended of d, run manual__1. Airflow did not say when it ended. The audit ")
+    assert warning.startswith("Not in the audit log: run.ended of d, run manual__1. Airflow did not say when it ended. The ")
 
 
 def test_a_log_that_fails_is_an_error_that_names_what_is_missing(tmp_path, monkeypatch, dag, caplog):
@@ -126,3 +126,17 @@ def test_a_log_that_fails_is_an_error_that_names_what_is_missing(tmp_path, monke
     [record] = [record for record in caplog.records if record.name == "airgate.governance.run_callbacks"]
     assert record.levelname == "ERROR"
     assert record.getMessage().startswith("Not in the audit log yet: run.ended of d, run manual__1. ")
+
+
+def test_a_killed_task_that_the_dag_processor_reports_has_the_runs_actor(store, dag):
+    policies.task_policy(dag.get_task("t"))
+    ti = taskinstance.TaskInstance(
+        id=uuid4(), dag_version_id=VERSION, task_id="t", dag_id="d", run_id="manual__1", try_number=1, map_index=-1)
+    _execute_task_callbacks(SimpleNamespace(dags={"d": dag}), TaskCallbackRequest(
+        filepath="d.py", bundle_name="dags", bundle_version=None, ti=ti, msg="no heartbeat", task_callback_type="failed",
+        context_from_server=taskinstance.TIRunContext(
+            dag_run=run("running", end_date=None), max_tries=0, variables=[], connections=[], xcom_keys_to_clear=[]),
+    ), structlog.get_logger())
+    [event] = [stored.event for stored in store.events()]
+    assert (event.kind, event.source, event.actor.kind, event.actor.name) == ("task.failed", "callback", "user", "mia")
+    assert event.body["dag_version"] == str(VERSION)
