@@ -237,3 +237,23 @@ def test_expire_says_before_it_does(log, make, capsys, tmp_path):
     code, _, err = lines(capsys, "expire", "--retention", str(tmp_path / "none.yaml"))
     assert code == 2
     assert "the retention file cannot be read" in err
+
+
+def test_drain_records_what_waits_and_says_what_is_left(log, make, capsys, tmp_path, monkeypatch):
+    from airgate.audit.spool import Spool
+
+    monkeypatch.setenv("AIRGATE_AUDIT_SPOOL", str(tmp_path / "spool"))
+    assert lines(capsys, "drain") == (0, ["0 events of the spool recorded"], "")
+    Spool(tmp_path / "spool").put(make(0, "task.failed"))
+    nowhere = "postgresql://127.0.0.1:1/audit"
+    code, out, _ = lines(capsys, "drain", "--url", nowhere)
+    assert code == 3 and out[0].startswith("0 events of the spool recorded, 1 left: the audit store at 127.0.0.1:1/audit failed")
+    assert lines(capsys, "drain", "--spool", str(tmp_path / "other")) == (0, ["0 events of the spool recorded"], "")
+    assert lines(capsys, "drain") == (0, ["1 events of the spool recorded"], "")
+    assert log.head()[0] == 1
+
+
+def test_a_spool_that_cannot_be_read_is_an_error(log, capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, error = lines(capsys, "drain", "--spool", str(tmp_path / "file"))
+    assert code not in (0, 3) and "file cannot be drained: Not a directory" in error

@@ -43,6 +43,13 @@ def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Never the developer's own: what waits there would be drained into a test's log."""
+    monkeypatch.setenv("AIRGATE_AUDIT_SPOOL", str(tmp_path / "spool"))
+    return tmp_path / "spool"
+
+
 @pytest.fixture
 def spec() -> ModelSpec:
     return model(MODEL)
@@ -103,8 +110,7 @@ def house(tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(home.answers))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     for name, value in {
-        "AIRGATE_AUDIT_URL": f"sqlite:///{tmp_path}/audit.db", "AIRGATE_AUDIT_SPOOL": f"{tmp_path}/spool",
-        "AIRGATE_MLFLOW_URI": f"sqlite:///{tmp_path}/mlflow.db",
+        "AIRGATE_AUDIT_URL": f"sqlite:///{tmp_path}/audit.db", "AIRGATE_MLFLOW_URI": f"sqlite:///{tmp_path}/mlflow.db",
         "AIRGATE_AIRFLOW_API": f"http://127.0.0.1:{server.server_port}", "AIRGATE_API_USER": "airgate",
         "AIRGATE_API_PASSWORD": "x",
     }.items():

@@ -1,3 +1,6 @@
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +12,7 @@ from tests.lifecycle.conftest import MODEL, REPORT, Context, House
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.payloads import GateResult, Verdict
 from airgate.contracts.promotion import PromotionRequest
-from airgate.errors import PromotionError
+from airgate.errors import AuditError, PromotionError
 from airgate.lifecycle.promotion import ApplyPromotion, RequestPromotion
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -195,6 +198,69 @@ def test_whoever_changed_the_training_by_hand_asked_too(house: House, spec: Mode
     house.answer("risk_officer", "omar", text)
     assert apply.execute(context("promotion", "apply"))["reasons"] == [
         "risk_officer: omar asked for this promotion and cannot approve it"]
+
+
+def refuses(house: House, kind: str, *, now: bool = True) -> None:
+    """Let the log's database refuse events of one kind, as a full disk would refuse all, or take them again."""
+    with closing(sqlite3.connect(house.log.where)) as connection:
+        connection.execute("CREATE TRIGGER refuse BEFORE INSERT ON airgate_events WHEN NEW.kind = "
+                           f"'{kind}' BEGIN SELECT RAISE(ABORT, 'the disk is full'); END" if now else "DROP TRIGGER refuse")
+
+
+def answered(house: House, spec: ModelSpec, context: Context) -> ApplyPromotion:
+    """A promotion that everybody agreed to, ready to be applied."""
+    request, apply = tasks(spec)
+    text = request.execute(context("promotion", "request", payloads=[{"event_id": judged(house, spec)}]))
+    house.answer("ml_engineer", "ana", text)
+    house.answer("risk_officer", "omar", text)
+    return apply
+
+
+def test_with_the_log_down_nothing_is_decided_and_nothing_moves(
+        house: House, spec: ModelSpec, context: Context, spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    apply = answered(house, spec, context)
+    with monkeypatch.context() as down:
+        down.setenv("AIRGATE_AUDIT_URL", "postgresql://ana@127.0.0.1:1/audit")
+        down.setenv("AIRGATE_AUDIT_PATIENCE", "0.01")
+        with pytest.raises(AuditError, match="the audit store at 127.0.0.1:1/audit failed"):
+            apply.execute(context("promotion", "apply"))
+    assert live(house) is None and not spool.exists()
+    assert apply.execute(context("promotion", "apply", attempt=2))["outcome"] == "applied"
+
+
+@pytest.mark.parametrize("kind", ["promotion.approved", "stage.moving"])
+def test_what_cannot_be_recorded_before_the_move_stops_it(
+        house: House, spec: ModelSpec, context: Context, spool: Path, kind: str) -> None:
+    apply = answered(house, spec, context)
+    refuses(house, kind)
+    with pytest.raises(AuditError, match="the disk is full"):
+        apply.execute(context("promotion", "apply"))
+    assert live(house) is None and not spool.exists()
+    assert kind not in house.kinds() and "stage.moved" not in house.kinds()
+    refuses(house, kind, now=False)
+    assert apply.execute(context("promotion", "apply", attempt=2))["outcome"] == "applied"
+    assert house.kinds().count("promotion.approved") == 2 and live(house) == "1"
+
+
+def test_a_move_that_cannot_be_recorded_as_done_is_no_success_and_is_finished_by_the_next_try(
+        house: House, spec: ModelSpec, context: Context, spool: Path) -> None:
+    apply = answered(house, spec, context)
+    refuses(house, "stage.moved")
+    with pytest.raises(AuditError, match="the disk is full"):
+        apply.execute(context("promotion", "apply"))
+    assert house.kinds()[-1] == "stage.moving" and not spool.exists()  # the log says what is under way
+    refuses(house, "stage.moved", now=False)
+    assert apply.execute(context("promotion", "apply", attempt=2))["outcome"] == "applied"
+    assert house.kinds()[-1] == "stage.moved" and live(house) == "1"
+
+
+def test_a_request_that_cannot_be_recorded_is_not_made(
+        house: House, spec: ModelSpec, context: Context, spool: Path) -> None:
+    event_id = judged(house, spec)
+    refuses(house, "promotion.requested")
+    with pytest.raises(AuditError, match="the disk is full"):
+        tasks(spec)[0].execute(context("promotion", "request", payloads=[{"event_id": event_id}]))
+    assert house.kinds() == ["gate.verdict"] and not spool.exists()
 
 
 def test_an_interrupted_move_is_finished_even_after_the_request_expired(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from airgate.audit.event import Actor, AuditEvent, TaskRef, event_id_of, task_event
+from airgate.audit.spool import Spool
 from airgate.audit.store import AuditStore
 from airgate.errors import AuditError
 from airgate.lifecycle.upkeep import OVERLAP, SweepOperator
@@ -131,3 +132,12 @@ def test_what_cannot_be_explained_fails_the_task_after_all_else(
         "as an audit.alarm; see docs/auditor.md")
     assert f"unexplained: {line}" in capsys.readouterr().out
     assert [stored.event.kind for stored in log.events()] == ["stage.moved", "run.ended", "audit.alarm"]
+
+
+def test_what_waits_in_the_spool_goes_first(log: AuditStore, sweeping: dict[str, Any], tmp_path: Path) -> None:
+    late = task_event("task.failed", TaskRef(dag_id="d", run_id="r", task_id="t", try_number=1), source="operator",
+                      actor=Actor(kind="user", name="ana"), occurred_at=NOW)
+    Spool(tmp_path / "spool").put(late)
+    SweepOperator(task_id="sweep").execute(sweeping)
+    assert [stored.event.kind for stored in log.events()] == ["task.failed", "run.ended"]
+    assert Spool(tmp_path / "spool").is_empty()
