@@ -125,12 +125,14 @@ class Note:
         signatures = [_signature(line) for line in rest[:-1].split("\n")[: _MAX_SIGNATURES + 1]]
         if len(signatures) > _MAX_SIGNATURES:
             raise ValueError(f"it has more than {_MAX_SIGNATURES} signatures")
+        if len({(name, key_hash) for name, key_hash, _ in signatures}) < len(signatures):
+            raise ValueError("it has two signatures by one key")
         return cls(origin, size, root, previous, time, (text + "\n").encode(), signatures, raw)
 
     def signed_by(self, key: VerifierKey) -> bool:
-        """Say whether this key signed the note. Several signatures by one key count only if every one is right."""
+        """Say whether this key signed the note."""
         found = [value for name, key_hash, value in self.signatures if (name, key_hash) == (key.name, key.hash)]
-        return bool(found) and all(_verifies(key.public, value, self.text) for value in found)
+        return any(_verifies(key.public, value, self.text) for value in found)
 
     def digest(self) -> bytes:
         """Give what the next note's `previous` must be: SHA-256 over all bytes."""
