@@ -201,7 +201,7 @@ def change(path, old, new):
      "tampered: at number 1: an extract's leaves stand in the order of their numbers, each under a checkpoint that is"),
     (lambda at: (swap(at / "leaves.jsonl", 0, 1), swap(at / "proofs.jsonl", 0, 1)),
      "tampered: at number 1: an extract's leaves stand in the order"),
-    (lambda at: swap(at / "leaves.jsonl", 0, 1), "tampered: at number 1: the leaf in line 1 of leaves.jsonl is not of the number"),
+    (lambda at: swap(at / "leaves.jsonl", 0, 1), "tampered: at number 1: the leaf in line 1 of leaves.jsonl is not of the"),
     (lambda at: (at / "leaves.jsonl").write_bytes((at / "leaves.jsonl").read_bytes()[:-1]),
      "tampered: leaves.jsonl or proofs.jsonl ends before or within line 5, or the line is too long"),
     (lambda at: (at / "proofs.jsonl").unlink(), "tampered: proofs.jsonl is missing"),
