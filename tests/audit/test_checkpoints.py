@@ -1,14 +1,22 @@
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from uuid import uuid4
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from airgate.audit import checkpoints, signing
 from airgate.audit.anchors import AnchorError, open_anchors
+from airgate.audit.event import AuditEvent
 from airgate.audit.merkle import root_of
 from airgate.errors import AuditError
 
 NAME = "audit.example.org/airgate"
+
+
+def named(body):
+    return AuditEvent(event_id=uuid4(), kind="audit.key", occurred_at=datetime.now(UTC), actor=checkpoints.ACTOR, source="api",
+                      body=body)
 
 
 def signer():
@@ -53,19 +61,21 @@ def test_without_new_events_there_is_no_new_checkpoint(store, make, key):
 def test_an_empty_log_has_none(store):
     assert checkpoints.newest(store) is None
     assert checkpoints.notes(store) == []
-    assert checkpoints.key_on_record(store) is None
+    assert checkpoints.key_in_force(store) is None
 
 
-def test_a_key_that_is_not_on_record_does_not_sign(store, key):
+def test_a_key_that_is_not_in_force_does_not_sign(store, key):
     checkpoints.checkpoint(store, key)
     other = signer()
-    with pytest.raises(AuditError, match="but the log's checkpoints are signed by .* or rotate: `airgate audit rotate-key`"):
+    with pytest.raises(AuditError, match="but the one in force is .* or rotate: `airgate audit rotate-key`"):
         checkpoints.checkpoint(store, other)
-    with pytest.raises(AuditError, match="a rotation needs the key on record"):
+    with pytest.raises(AuditError, match="a rotation needs the key in force"):
         checkpoints.rotate(store, other, signer())
+    with pytest.raises(AuditError, match="signs this log already"):
+        checkpoints.rotate(store, other, key)
 
 
-def test_a_rotation_is_vouched_for_by_the_old_key(store, make, key):
+def test_a_rotation_is_vouched_for_by_both_keys(store, make, key):
     store.append(make(0))
     before = checkpoints.checkpoint(store, key)
     new = signer()
@@ -73,23 +83,39 @@ def test_a_rotation_is_vouched_for_by_the_old_key(store, make, key):
     assert note.signed_by(key.public)
     assert note.signed_by(new.public)
     assert note.size == before.size + 1
-    assert [one.text() for one in checkpoints.keys_on_record(store)] == [key.public.text(), new.public.text()]
+    assert checkpoints.keys_in_force(store) == [key.public, new.public]
     store.append(make(1))
     after = checkpoints.checkpoint(store, new)
     assert after.signed_by(new.public)
     assert not after.signed_by(key.public)
-    with pytest.raises(AuditError, match="are signed by"):
+    with pytest.raises(AuditError, match="the one in force is"):
         checkpoints.checkpoint(store, key)
 
 
-def test_a_rotation_that_was_interrupted_is_finished_before_the_new_key_signs_alone(store, key):
+def test_a_rotation_that_was_interrupted_changes_nothing_until_it_is_done_again(store, make, key):
     checkpoints.checkpoint(store, key)
     new = signer()
-    checkpoints._record_key(store, new.public, replaces=key.public)  # and then the process was killed
-    with pytest.raises(AuditError, match="interrupted before the old key had vouched for it: run `airgate audit rotate-key`"):
+    checkpoints._record_key(store, new.public, replaces=key.public, attempt=1)  # and then the process was killed
+    assert checkpoints.key_in_force(store) == key.public
+    assert checkpoints.checkpoint(store, key).signed_by(key.public)  # the upkeep goes on
+    assert checkpoints.key_in_force(store) == key.public
+    with pytest.raises(AuditError, match="the one in force is"):
         checkpoints.checkpoint(store, new)
-    assert checkpoints.rotate(store, key, new).signed_by(key.public)
+    assert checkpoints.rotate(store, key, new).signed_by(new.public)
+    store.append(make(1))
     assert checkpoints.checkpoint(store, new).signed_by(new.public)
+
+
+def test_whoever_can_append_cannot_bring_in_a_key(store, make, key):
+    """A leaf that names a key counts only under a checkpoint by the key before and the new one."""
+    checkpoints.checkpoint(store, key)
+    evil = signer()
+    for replaces in (key.public.text(), None, evil.public.text()):
+        store.append(named({"vkey": evil.public.text(), "replaces": replaces}))
+    store.append(named({"vkey": "nonsense", "replaces": key.public.text()}))
+    note = checkpoints.checkpoint(store, key)
+    assert note.signed_by(key.public)
+    assert checkpoints.keys_in_force(store) == [key.public]
 
 
 def test_many_at_once_make_one_chain(store, make, key):

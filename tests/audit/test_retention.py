@@ -68,7 +68,9 @@ def test_expiry_drops_contents_keeps_hashes_and_is_an_event(store, make):
     leaves = [stored.leaf_hash for stored in store.events()]
     root = store.root_at(5)
     assert retention.due(store, retention.load(), later(61)) == {"default": [0, 2, 3]}
-    assert retention.expire(store, retention.load(), later(61), by=KEEPER) == 3
+    assert retention.announce(store, retention.load(), later(61), by=KEEPER) == 3
+    assert retention.drop(store, 5) == 0  # no checkpoint covers the announcement
+    assert retention.drop(store, 6) == 3
     assert [stored.seq for stored in store.events()] == [1, 4, 5]
     record = store.events(kind="audit.expired")[0].event
     assert record.body == {"class": "default", "months": 60, "rule": "our own default, five years", "ranges": [[0, 0], [2, 3]]}
@@ -79,17 +81,19 @@ def test_expiry_drops_contents_keeps_hashes_and_is_an_event(store, make):
     assert store.root_at(5) == root
     assert store.verify().line() == "integrity: ok"
     assert store.append(make(0, "task.started", model="m")) == 0  # a repetition is still known
-    assert retention.expire(store, retention.load(), later(61), by=KEEPER) == 0
-    assert retention.expire(store, retention.load(), later(121), by=KEEPER) == 2
+    assert retention.announce(store, retention.load(), later(61), by=KEEPER) == 0
+    assert retention.announce(store, retention.load(), later(121), by=KEEPER) == 2
+    assert retention.drop(store, store.head()[0]) == 2
     assert store.verify().ok
 
 
 def test_expiry_that_was_interrupted_goes_on(store, make):
     store.append_many([make(number) for number in range(6)])
     times = retention.load()
-    store.append(retention._event("default", times.classes["default"], [[0, 5]], later(61), KEEPER))  # and then it was killed
+    assert retention.announce(store, times, later(61), by=KEEPER) == 6  # and then it was killed
     assert store.verify().ok
-    assert retention.expire(store, times, later(61), by=KEEPER) == 6
+    assert retention.announce(store, times, later(61), by=KEEPER) == 0
+    assert retention.drop(store, store.head()[0]) == 6
     assert len(store.events(kind="audit.expired")) == 1
     assert store.verify().ok
 
@@ -99,7 +103,7 @@ def test_contents_that_go_without_a_record_are_found(store, make):
     store.database.transact(
         lambda connection: connection.execute(EVENTS.update().where(EVENTS.c.seq == 2).values(entry=None)), write=True)
     report = store.verify()
-    assert report.line() == "integrity: TAMPERED at event 2: its contents are gone and no audit.expired event says so"
+    assert report.line() == "integrity: TAMPERED at event 2: its contents are gone and no audit.expired event that counts says so"
 
 
 @given(st.sets(st.integers(0, 60)), st.lists(st.tuples(st.integers(0, 60), st.integers(0, 8)), max_size=6))
@@ -108,9 +112,16 @@ def test_what_is_unexplained_is_the_first_that_no_range_covers(without, drawn):
     expired = Expired()
     for seq in sorted(without):
         expired.gone(seq)
-    expired.read({"kind": "audit.expired", "body": {"ranges": ranges}})
+    expired.read(100, {"kind": "audit.expired", "body": {"ranges": ranges}})
     covered = {seq for first, last in ranges for seq in range(first, last + 1)}
     assert expired.unexplained() == min(without - covered, default=None)
+
+
+def test_a_range_into_the_future_explains_nothing():
+    expired = Expired()
+    expired.gone(4)
+    expired.read(5, {"kind": "audit.expired", "body": {"ranges": [[0, 10**12], [5, 5]]}})
+    assert expired.unexplained() == 4
 
 
 @given(st.sets(st.integers(0, 200)))

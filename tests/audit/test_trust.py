@@ -1,13 +1,16 @@
 """What the signatures and the anchors find that the log's own hashes cannot: somebody with every right who rebuilds it."""
 
+from datetime import UTC, datetime
+from uuid import uuid4
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.audit.test_integrity import Owner
 
-from airgate.audit import checkpoints, signing, trust
+from airgate.audit import checkpoints, retention, signing, trust
 from airgate.audit.anchors import open_anchors
 from airgate.audit.entry import entry_bytes
-from airgate.audit.event import canonical, time_text
+from airgate.audit.event import AuditEvent, canonical, time_text
 from airgate.audit.merkle import Frontier, leaf_hash
 
 NAME = "audit.example.org/airgate"
@@ -138,6 +141,19 @@ def test_an_edited_checkpoint(log, url, key, old, new):
     report = trust.verify(log, key.public)
     assert not report.ok
     assert "checkpoints: TAMPERED" in list(report.lines())[1]
+
+
+def test_contents_dropped_on_the_word_of_an_unsigned_event(log, key):
+    """Whoever rules the database drops what he likes and announces it himself: only a signed announcement counts."""
+    before = log.head()[0]
+    log.append(AuditEvent(event_id=uuid4(), kind="audit.expired", occurred_at=datetime.now(UTC), actor=checkpoints.ACTOR,
+                          source="api", body={"ranges": [[2, 3]]}))
+    assert retention.drop(log, before + 1) == 2
+    report = trust.verify(log, key.public)
+    assert report.integrity.line() == ("integrity: TAMPERED at event 2: its contents are gone and no audit.expired event that "
+                                       "counts says so")
+    checkpoints.checkpoint(log, key)
+    assert trust.verify(log, key.public).ok
 
 
 def test_an_anchor_that_was_edited_or_emptied(log, key, anchors, tmp_path):

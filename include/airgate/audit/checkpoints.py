@@ -4,18 +4,18 @@ A checkpoint is a C2SP note over the root of the first `size` events (docs/audit
 before. It goes into the database first, durably, and only then to the anchors: places outside the database's reach.
 """
 
-import hashlib
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import Connection, select
 
 from airgate.audit.anchors import Anchor
-from airgate.audit.entry import StoredEvent
+from airgate.audit.canonical_json import loads
 from airgate.audit.event import Actor, AuditEvent, CodeRef, event_id_of, time_text
-from airgate.audit.schema import CHECKPOINTS, RECEIPTS
+from airgate.audit.schema import CHECKPOINTS, EVENTS, RECEIPTS
 from airgate.audit.signing import Signer
 from airgate.audit.store import AuditStore
 from airgate.audit.tiles import StoredTree
@@ -29,6 +29,15 @@ _FAILURES = 3
 _LOCK = 0x4169726761746532  # any constant that nobody else locks
 
 
+@dataclass(frozen=True)
+class NamedKey:
+    """What event `seq` says: this key shall sign instead of that one. `key` is None where it names none that can be read."""
+
+    seq: int
+    key: VerifierKey | None
+    replaces: str | None
+
+
 @dataclass
 class Anchored:
     """What came of handing checkpoints to the anchors: (anchor, size) taken, and why others were not."""
@@ -37,28 +46,32 @@ class Anchored:
     failed: list[str] = field(default_factory=list)
 
 
-def checkpoint(store: AuditStore, signer: Signer, *also: Signer) -> Note:
+def checkpoint(store: AuditStore, signer: Signer) -> Note:
     """Sign the log as it is now and give the note; where nothing was added since the last one, give that.
 
-    The first checkpoint, and the first of a new key, put the key on record before (`audit.key`). `also` sign beside: in a
-    rotation, the key before. Raises AuditError when the store fails, or when the key is not the one on record.
+    The first checkpoint puts the key on record before (`audit.key`). Raises AuditError when the store fails, or when the key
+    is not the one that signs this log.
     """
-    _put_key_on_record(store, signer, also)
-    return store.database.transact(lambda connection: _sign(connection, signer, also), write=True)
+    if key_in_force(store) is None:
+        _record_key(store, signer.public, replaces=None)
+    return store.database.transact(lambda connection: _sign(connection, [signer]), write=True)
 
 
 def rotate(store: AuditStore, old: Signer, new: Signer) -> Note:
-    """Let a new key sign from here on: it goes on record and a checkpoint by both keys vouches for it.
+    """Let a new key sign from here on: it goes on record, and a checkpoint by both keys vouches for it.
 
-    Checkpoints of the old key keep verifying. Raises AuditError when `old` is not the key on record.
+    Interrupted in between, the same call finishes it. Checkpoints of the old key keep verifying.
+    Raises AuditError when `old` is not the key that signs this log.
     """
-    current = key_on_record(store)
+    current = key_in_force(store)
     if current == new.public:
-        return checkpoint(store, new, old)  # interrupted between the two: finish
-    if current is not None and current != old.public:
-        raise AuditError(f"the key on record is {current.text()}, not {old.public.text()}; a rotation needs the key on record")
-    _record_key(store, new.public, replaces=old.public if current else None)
-    return checkpoint(store, new, old)
+        raise AuditError(f"the key {current.text()} signs this log already")
+    if current != old.public:
+        raise AuditError(f"the key in force is {current.text() if current else 'none yet'}, not {old.public.text()}; a rotation "
+                         "needs the key in force")
+    # Each attempt has a leaf of its own: only the first checkpoint that covers a leaf can vouch for it.
+    _record_key(store, new.public, replaces=old.public, attempt=store.head()[0])
+    return store.database.transact(lambda connection: _sign(connection, [old, new]), write=True)
 
 
 def notes(store: AuditStore) -> list[Note]:
@@ -73,15 +86,38 @@ def newest(store: AuditStore) -> Note | None:
     return store.database.transact(_newest, write=False)
 
 
-def keys_on_record(store: AuditStore) -> list[VerifierKey]:
-    """Give the keys that the log names, the oldest first."""
-    return [VerifierKey.parse(str(stored.event.body["vkey"])) for stored in store.events(kind="audit.key")]
+def keys_named(store: AuditStore) -> list[NamedKey]:
+    """Give what the log's `audit.key` events say, the oldest first."""
+    return [_named(stored.seq, stored.event.body) for stored in store.events(kind="audit.key")]
 
 
-def key_on_record(store: AuditStore) -> VerifierKey | None:
-    """Give the key that signs now, as the log has it; None before the first checkpoint."""
-    keys = keys_on_record(store)
-    return keys[-1] if keys else None
+def keys_in_force(store: AuditStore) -> list[VerifierKey]:
+    """Give the keys that have signed this log in turn, the oldest first."""
+    return list(dict.fromkeys(key for key in succession(keys_named(store), notes(store)) if key))
+
+
+def succession(named: Sequence[NamedKey], notes: Sequence[Note]) -> list[VerifierKey | None]:
+    """Give, for each checkpoint, the key that must have signed it, and at the end the key in force now.
+
+    The rule is that of docs/audit-format.md, section 5: a key comes into force after the first checkpoint that covers its
+    introduction, if the key in force and the new one both signed that. None as long as the log names no first key.
+    """
+    current = next((one.key for one in named if one.key and one.replaces is None), None)
+    result: list[VerifierKey | None] = []
+    covered = 0
+    for note in notes:
+        result.append(current)
+        for one in named:
+            handed_over = current and one.key and one.replaces == current.text() and covered <= one.seq < note.size
+            if handed_over and current and one.key and note.signed_by(current) and note.signed_by(one.key):
+                current = one.key
+        covered = note.size
+    return [*result, current]
+
+
+def key_in_force(store: AuditStore) -> VerifierKey | None:
+    """Give the key that signs now; None before the first checkpoint."""
+    return succession(keys_named(store), notes(store))[-1]
 
 
 def anchor_all(store: AuditStore, anchors: Sequence[Anchor]) -> Anchored:
@@ -109,50 +145,50 @@ def anchor_all(store: AuditStore, anchors: Sequence[Anchor]) -> Anchored:
     return result
 
 
-def _sign(connection: Connection, signer: Signer, also: Sequence[Signer]) -> Note:
+def _sign(connection: Connection, signers: Sequence[Signer]) -> Note:
     if connection.dialect.name == "postgresql":
         # One at a time, or two would follow the same one. On SQLite the transaction itself holds the lock.
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
-    size = head(connection).size
     before = _newest(connection)
-    if before is not None and before.size >= size and all(before.signed_by(one.public) for one in (signer, *also)):
+    size = head(connection).size
+    _refuse_strange_keys(connection, size, signers)
+    if before is not None and before.size >= size:
         return before
     made_at = time_text(datetime.now(UTC))
-    lines = [signer.public.name, str(size), b64encode(StoredTree(connection).root(0, size)).decode()]
+    lines = [signers[0].public.name, str(size), b64encode(StoredTree(connection).root(0, size)).decode()]
     if before is not None:
-        lines.append(f"previous {b64encode(hashlib.sha256(before.raw).digest()).decode()}")
+        lines.append(f"previous {b64encode(before.digest()).decode()}")
     text = "".join(f"{line}\n" for line in [*lines, f"time {made_at}"]).encode()
-    note = text + b"\n" + b"".join(one.signature_line(text) for one in (signer, *also))
+    note = text + b"\n" + b"".join(signer.signature_line(text) for signer in signers)
     connection.execute(CHECKPOINTS.insert().values(size=size, note=note, made_at=made_at))
     return Note.parse(note)
 
 
-def _put_key_on_record(store: AuditStore, signer: Signer, also: Sequence[Signer]) -> None:
-    recorded = store.events(kind="audit.key", newest_first=True, limit=1)
-    current = VerifierKey.parse(str(recorded[0].event.body["vkey"])) if recorded else None
-    if current is None and not also:
-        _record_key(store, signer.public, replaces=None)
-    elif current != signer.public:
-        raise AuditError(f"AIRGATE_AUDIT_KEY is the key {signer.public.text()}, but the log's checkpoints are signed by "
-                         f"{current.text() if current else 'none'}. Set the key on record, or rotate: `airgate audit rotate-key`")
-    elif not also and not _vouched_for(store, recorded[0]):
-        raise AuditError("the rotation to this key was interrupted before the old key had vouched for it: run "
-                         "`airgate audit rotate-key` again, with the old key")
+def _refuse_strange_keys(connection: Connection, size: int, signers: Sequence[Signer]) -> None:
+    """Sign only with the key in force, looked up in the transaction that signs."""
+    query = select(EVENTS.c.seq, EVENTS.c.entry).where(EVENTS.c.kind == "audit.key", EVENTS.c.seq < size).order_by(EVENTS.c.seq)
+    named = [_named(row.seq, loads(bytes(row.entry))["event"]["body"]) for row in connection.execute(query) if row.entry]
+    rows = connection.execute(select(CHECKPOINTS).order_by(CHECKPOINTS.c.size))
+    current = succession(named, [_parsed(bytes(row.note), row.size) for row in rows])[-1]
+    if current is not None and current != signers[0].public:
+        raise AuditError(f"AIRGATE_AUDIT_KEY is the key {signers[0].public.text()}, but the one in force is {current.text()}. "
+                         "Set that, or rotate: `airgate audit rotate-key`")
 
 
-def _vouched_for(store: AuditStore, introduced: StoredEvent) -> bool:
-    """Whether the key before signed a checkpoint that covers the new one's introduction; readers trust it only then."""
-    before = introduced.event.body.get("replaces")
-    if before is None:
-        return True
-    old = VerifierKey.parse(str(before))
-    return any(note.size > introduced.seq and note.signed_by(old) for note in notes(store))
+def _named(seq: int, body: Mapping[str, Any]) -> NamedKey:
+    """Read an `audit.key` event's body. Whoever can append could write nonsense there: it names no key."""
+    replaces = body.get("replaces")
+    try:
+        key = VerifierKey.parse(str(body.get("vkey")))
+    except ValueError:
+        key = None
+    return NamedKey(seq, key, None if replaces is None else str(replaces))
 
 
-def _record_key(store: AuditStore, key: VerifierKey, replaces: VerifierKey | None) -> None:
+def _record_key(store: AuditStore, key: VerifierKey, replaces: VerifierKey | None, attempt: int = 0) -> None:
     replaced = replaces.text() if replaces else None
     store.append_if_absent(AuditEvent(
-        event_id=event_id_of("audit.key", key.text(), replaced or ""), kind="audit.key", occurred_at=datetime.now(UTC),
+        event_id=event_id_of("audit.key", key.text(), replaced or "", attempt), kind="audit.key", occurred_at=datetime.now(UTC),
         actor=ACTOR, source="cli" if replaces else "operator", body={"vkey": key.text(), "replaces": replaced}))
 
 

@@ -20,7 +20,7 @@ OWNER = ("create", "erase", "hold", "release", "expire")
 def add_arguments(verbs: Any) -> None:
     """Declare the verbs."""
     verbs.add_parser("keygen", help="draw a key that signs checkpoints").add_argument("file", type=Path)
-    verbs.add_parser("keys", help="list the public keys on record, for whoever verifies")
+    verbs.add_parser("keys", help="list the public keys that have signed, the oldest first")
     verbs.add_parser("checkpoint", help="sign the log as it is, and hand the checkpoint to the anchors")
     rotate = verbs.add_parser("rotate-key", help="let a new key sign; the one in AIRGATE_AUDIT_KEY vouches for it")
     rotate.add_argument("new", help="the new key: file:PATH or env:VARIABLE")
@@ -50,7 +50,7 @@ def keys(store: AuditStore, _args: argparse.Namespace) -> int:
     """List the public keys, the oldest first: a verifier needs the first, by another way than the log."""
     from airgate.audit import checkpoints
 
-    for key in checkpoints.keys_on_record(store):
+    for key in checkpoints.keys_in_force(store):
         _print(key.text())
     return 0
 
@@ -92,7 +92,7 @@ def release(store: AuditStore, args: argparse.Namespace) -> int:
 
 def expire(store: AuditStore, args: argparse.Namespace) -> int:
     """Say what is due, and drop it with --apply."""
-    from airgate.audit import retention
+    from airgate.audit import checkpoints, retention
 
     path = args.retention or settings.load().audit_retention
     times = retention.load(path) if path else retention.load()
@@ -103,12 +103,17 @@ def expire(store: AuditStore, args: argparse.Namespace) -> int:
     if not args.apply:
         _print(f"{sum(map(len, found.values()))} events are due; --apply drops their contents")
         return 0
-    _print(f"{retention.expire(store, times, now, by=_me())} events lost their contents; their hashes stay")
+    announced = retention.announce(store, times, now, by=_me())
+    if announced:
+        checkpoint(store, args)
+    signed = checkpoints.newest(store)
+    _print(f"{retention.drop(store, signed.size if signed else 0)} events lost their contents; their hashes stay")
     return 0
 
 
 RUNS: dict[str, Callable[[AuditStore, argparse.Namespace], int]] = {
-    "keys": keys, "checkpoint": checkpoint, "rotate-key": rotate_key, "erase": erase, "hold": hold, "release": release, "expire": expire}
+    "keys": keys, "checkpoint": checkpoint, "rotate-key": rotate_key, "erase": erase, "hold": hold, "release": release,
+    "expire": expire}
 
 
 def _about(store: AuditStore, args: argparse.Namespace, done: str, what: str) -> int:

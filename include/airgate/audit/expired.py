@@ -9,7 +9,7 @@ from typing import Any
 class Expired:
     """Holds the rows without contents against what `audit.expired` events, which come later, say of them.
 
-    Such an event lists ranges of seqs, first and last inclusive: {"ranges": [[0, 17], [19, 40]]}.
+    Such an event lists ranges of seqs, first and last inclusive, all before its own: {"ranges": [[0, 17], [19, 40]]}.
     """
 
     without: list[list[int]] = field(default_factory=list)
@@ -22,10 +22,10 @@ class Expired:
         else:
             self.without.append([seq, seq])
 
-    def read(self, event: Mapping[str, Any]) -> None:
+    def read(self, seq: int, event: Mapping[str, Any]) -> None:
         """Take an event's decoded JSON. Raises KeyError, TypeError or ValueError when it is no event."""
         if event["kind"] == "audit.expired":
-            self.ranges += [(int(first), int(last)) for first, last in event["body"]["ranges"]]
+            self.ranges += [(int(first), int(last)) for first, last in event["body"]["ranges"] if int(last) < seq]
 
     def unexplained(self) -> int | None:
         """Give the first row that nothing explains, None if there is none."""

@@ -13,8 +13,8 @@ from sqlalchemy import Connection, select
 from airgate.audit.canonical_json import loads
 from airgate.audit.clocks import Clocks
 from airgate.audit.entry import columns_in
-from airgate.audit.merkle import Frontier, leaf_hash
 from airgate.audit.expired import Expired
+from airgate.audit.merkle import Frontier, leaf_hash
 from airgate.audit.schema import EVENTS, TREE
 from airgate.audit.writing import TILE, head
 from airgate.errors import AuditError
@@ -46,24 +46,25 @@ class IntegrityReport:
         return f"integrity: TAMPERED {place}{self.reason}"
 
 
-def verify_database(connection: Connection, sizes: Iterable[int] = ()) -> IntegrityReport:
+def verify_database(connection: Connection, sizes: Iterable[int] = (), signed: int | None = None) -> IntegrityReport:
     """Hash every leaf of the log behind this connection, in one snapshot and bounded memory.
 
-    `sizes` are sizes at which the root is wanted too. Raises AuditError when the log cannot be read.
+    `sizes` are sizes at which the root is wanted too. With `signed`, only those of the first so many events can say that
+    contents were dropped. Raises AuditError when the log cannot be read.
     """
     found = head(connection)
     stored = {(level, index): bytes(node) for level, index, node in connection.execute(select(TREE))}
     rows = connection.execution_options(yield_per=_BATCH).execute(select(EVENTS).order_by(EVENTS.c.seq))
     with rows:
-        return _Check(found, stored, sizes).run(rows)
+        return _Check(found, stored, sizes, signed).run(rows)
 
 
 class _Check:
     """One walk over the rows, in the order of seq: O(log n) hashes, the stored subtrees, and one row at a time."""
 
-    def __init__(self, found: Any, stored: dict[tuple[int, int], bytes], sizes: Iterable[int]) -> None:
+    def __init__(self, found: Any, stored: dict[tuple[int, int], bytes], sizes: Iterable[int], signed: int | None) -> None:
         self.size, self.root, self.frontier = found.size, bytes(found.root), bytes(found.frontier)
-        self.stored, self.sizes = stored, set(sizes)
+        self.stored, self.sizes, self.signed = stored, set(sizes), signed
         self.tree, self.expired, self.clocks = Frontier(), Expired(), Clocks()
         self.roots = {0: self.tree.root()} if 0 in self.sizes else {}
 
@@ -85,7 +86,7 @@ class _Check:
                                                 f"{self.size - self.tree.size} are missing")
         unexplained = self.expired.unexplained()
         if unexplained is not None:
-            return self._report(unexplained, "its contents are gone and no audit.expired event says so")
+            return self._report(unexplained, "its contents are gone and no audit.expired event that counts says so")
         for reason in self._whole():
             return self._report(None, reason)
         return self._report(None, "")
@@ -112,7 +113,8 @@ class _Check:
             record = loads(row.entry)
             event = record["event"]
             said = columns_in(event) | {"seq": record["seq"], "stored_at": record["stored_at"]}
-            self.expired.read(event)
+            if self.signed is None or row.seq < self.signed:
+                self.expired.read(row.seq, event)
             self.clocks.read(row.seq, event["occurred_at"], record["stored_at"])
         except (AuditError, KeyError, TypeError, ValueError) as error:
             return f"its bytes are not an entry: {error!r}"

@@ -1,4 +1,8 @@
-"""How long events keep their contents, and letting them expire. Their hashes stay, so every proof still verifies."""
+"""How long events keep their contents, and letting them expire. Their hashes stay, so every proof still verifies.
+
+First it is announced on record (`announce`), then a checkpoint signs that, then the contents go (`drop`): a verifier believes
+only an announcement that is signed, or whoever rules the database could drop what he likes and announce it himself.
+"""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -91,17 +95,26 @@ def due(store: AuditStore, retention: Retention, now: datetime) -> dict[str, lis
     return store.database.transact(work, write=False)
 
 
-def expire(store: AuditStore, retention: Retention, now: datetime, *, by: Actor) -> int:
-    """Drop the contents of the events whose time is over, on record before it is done; give how many. Needs the owner's rights.
-
-    Interrupted, it goes on at the next call: what is on record as expired is dropped then.
-    """
+def announce(store: AuditStore, retention: Retention, now: datetime, *, by: Actor) -> int:
+    """Put on record which contents will be dropped; give of how many events. What is announced already is not again."""
+    announced = _ranges(store, None)
+    count = 0
     for name, seqs in due(store, retention, now).items():
-        ranges = ranges_of(seqs)
+        new = [seq for seq in seqs if not any(first <= seq <= last for first, last in announced)]
+        ranges = ranges_of(new)
         for start in range(0, len(ranges), _RANGES):
             store.append_if_absent(_event(name, retention.classes[name], ranges[start : start + _RANGES], now, by))
+        count += len(new)
+    return count
+
+
+def drop(store: AuditStore, signed: int) -> int:
+    """Drop the contents that were announced in the first `signed` events; give of how many. Needs the owner's rights.
+
+    Only what a checkpoint covers counts for whoever verifies, so call it with the newest checkpoint's size.
+    """
     dropped = 0
-    for first, last in _recorded(store):
+    for first, last in _ranges(store, signed):
         for low in range(first, last + 1, _BATCH):
             dropped += _drop(store, low, min(last, low + _BATCH - 1))
     return dropped
@@ -125,10 +138,11 @@ def _event(name: str, rule: RetentionClass, ranges: list[list[int]], now: dateti
         "body": {"class": name, "months": rule.months, "rule": rule.source, "ranges": ranges}})
 
 
-def _recorded(store: AuditStore) -> list[tuple[int, int]]:
+def _ranges(store: AuditStore, before: int | None) -> list[tuple[int, int]]:
+    """What `audit.expired` events say, those below the seq `before` only."""
     found = Expired()
-    for stored in store.events(kind="audit.expired"):
-        found.read({"kind": stored.event.kind, "body": stored.event.body})
+    for stored in store.events(kind="audit.expired", before=before):
+        found.read(stored.seq, {"kind": stored.event.kind, "body": stored.event.body})
     return sorted(found.ranges)
 
 

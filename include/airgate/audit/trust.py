@@ -69,15 +69,16 @@ def verify(store: AuditStore, key: VerifierKey | None, anchors: Sequence[Anchor]
     """
     try:
         notes = checkpoints.notes(store)
-        keys = checkpoints.keys_on_record(store)
+        named = checkpoints.keys_named(store)
     except AuditError as error:
         return TrustReport(store.verify(), reasons=[str(error)])
     sizes = {note.size for note in notes}
     held, silent = _held(anchors)
     wanted = sizes | {size for found in held.values() for size in found}
-    integrity = store.database.transact(lambda connection: verify_database(connection, wanted), write=False)
+    integrity = store.database.transact(lambda connection: verify_database(connection, wanted, notes[-1].size if notes else 0), write=False)
     report = TrustReport(integrity, notes, silent=silent)
-    report.reasons += _keys_differ(key, keys)
+    keys = checkpoints.succession(named, notes)
+    report.reasons += _key_differs(key, keys[-1])
     report.reasons += _chain_differs(notes, keys, integrity)
     for anchor in anchors:
         if anchor.name in held:
@@ -98,20 +99,20 @@ def _held(anchors: Sequence[Anchor]) -> tuple[dict[str, dict[int, bytes]], list[
     return held, silent
 
 
-def _keys_differ(key: VerifierKey | None, recorded: Sequence[VerifierKey]) -> Iterator[str]:
-    if key is not None and recorded and recorded[-1] != key:
-        yield (f"the newest key on record is {recorded[-1].text()}, configured is {key.text()}: somebody else signs this log, "
-               "or AIRGATE_AUDIT_KEY was not changed after a rotation")
+def _key_differs(key: VerifierKey | None, in_force: VerifierKey | None) -> Iterator[str]:
+    if key is not None and in_force is not None and in_force != key:
+        yield (f"the key in force is {in_force.text()}, configured is {key.text()}: somebody else signs this log, or "
+               "AIRGATE_AUDIT_KEY was not changed after a rotation")
 
 
-def _chain_differs(notes: Sequence[Note], keys: Sequence[VerifierKey], integrity: IntegrityReport) -> Iterator[str]:
+def _chain_differs(notes: Sequence[Note], keys: Sequence[VerifierKey | None], integrity: IntegrityReport) -> Iterator[str]:
     before: Note | None = None
-    for note in notes:
+    for note, key in zip(notes, keys, strict=False):
         about = f"the checkpoint over {note.size} events"
         if note.previous != (before.digest() if before else None):
             yield f"{about} does not follow the one before it: a checkpoint is missing, or was exchanged"
-        if not any(note.signed_by(key) for key in keys):
-            yield f"{about} is signed by no key on record: it is forged, or was changed"
+        if key is None or not note.signed_by(key):
+            yield f"{about} is not signed by the key that was in force: it is forged, or was changed"
         if note.size > integrity.size:
             yield f"{about} is older than this log, which has {integrity.size}: events were lost, or an old backup was restored"
         elif integrity.ok and integrity.roots.get(note.size) != note.root:
