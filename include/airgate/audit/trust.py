@@ -75,7 +75,8 @@ def verify(store: AuditStore, key: VerifierKey | None, anchors: Sequence[Anchor]
     sizes = {note.size for note in notes}
     held, silent = _held(anchors)
     wanted = sizes | {size for found in held.values() for size in found}
-    integrity = store.database.transact(lambda connection: verify_database(connection, wanted, notes[-1].size if notes else 0), write=False)
+    signed = notes[-1].size if notes else 0
+    integrity = store.database.transact(lambda connection: verify_database(connection, wanted, signed), write=False)
     report = TrustReport(integrity, notes, silent=silent)
     keys = checkpoints.succession(named, notes)
     report.reasons += _key_differs(key, keys[-1])
