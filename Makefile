@@ -37,8 +37,8 @@ lock: install ## compile the locks anew from the .in files
 new-model: install ## make a model that trains: make new-model NAME=churn
 	@$(AIRGATE) new-model $(if $(NAME),"$(NAME)",$(error say its name: make new-model NAME=churn))
 
-audit: install ## verify the audit log: integrity and completeness
-	@$(AIRGATE) audit verify --complete
+audit: install ## verify the audit log: integrity, signatures and completeness
+	@$(AIRGATE) audit verify --complete --anchors
 
 mlflow: up ## where MLflow's pages are
 	@$(AIRGATE) status | grep -o 'MLflow http.*'
