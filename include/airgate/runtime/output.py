@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from airgate.errors import StepError
+from airgate.redaction import LineRedactor
 from airgate.runtime.forkserver_client import Exit
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ LINE_END = re.compile(r"\r\n|\n|\r")
 def follow(step: RunningStep, reader: int, say: Callable[[str], None]) -> Exit:
     """Give every line that arrives on the descriptor `reader` to `say`, and how the step ended when it did.
 
+    What looks like a credential is replaced by *** before.
     The end of the step counts, not the end of the output: a stray grandchild may hold the pipe open for ever.
     `say` is called in the caller's thread. Raises what `step.wait` raises.
     """
@@ -85,6 +87,7 @@ class _Lines:
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
+        self._redact = LineRedactor()
         self._decode = codecs.getincrementaldecoder("utf-8")("replace")
         self._rest = ""
 
@@ -102,5 +105,6 @@ class _Lines:
         self._rest = ""
 
     def _tell(self, line: str) -> None:
-        if line:
-            self._say(line)
+        shown = self._redact(line)
+        if shown:
+            self._say(shown)

@@ -9,6 +9,7 @@ from pathlib import Path
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.step import RunContext, StepCall, Window
 from airgate.errors import ContractError, StepError
+from airgate.redaction import masked, redact
 from airgate.steps.store import ArtifactStore
 
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -55,8 +56,10 @@ class StepContext:
     def log_metric(self, name: str, value: float) -> None:
         """Keep one number for the record and for MLflow, where it appears under this very name.
 
+        What looks like a credential in the name is replaced by ***.
         Raises StepError when the name is empty or too long or the value is no finite number.
         """
+        name = redact(name)
         if not name or len(name) > NAME_LIMIT:
             raise StepError(f"metric {name!r:.60}: a name has 1 to {NAME_LIMIT} characters.")
         try:
@@ -78,19 +81,25 @@ class StepContext:
             raise
 
     def fact(self, name: str, value: str) -> None:
-        """Keep a short text for the record: a revision, a hash. It flows on to the steps that take this output."""
+        """Keep a short text for the record: a revision, a hash. It flows on to the steps that take this output.
+
+        What looks like a credential is replaced by ***: a value under a name such as `api_token`, a password in a URL.
+        """
         if not name:
             raise StepError("a fact needs a name.")
-        self.facts[name] = str(value)
+        self.facts[redact(name)] = masked(str(value), name)
 
     def attach(self, name: str, path: Path) -> None:
         """Keep a report or plot as an artifact, here and in MLflow. It is read when the step ends, also when it fails.
 
-        Raises StepError when `name` is no plain file name, is taken already, or `path` is no file.
+        Nobody looks into it for secrets: what is in a file is the author's to answer for.
+        Raises StepError when `name` is no plain file name, looks like a credential, is taken already, or `path` is no file.
         """
         if not FILE_NAME.fullmatch(name):
             raise StepError(f"attachment {name!r:.60}: not a file name. Allowed: letters, digits, '.', '_' and '-', such"
                             " as 'report.html'.")
+        if redact(name) != name:
+            raise StepError(f"attachment '{redact(name)}': its name looks like a credential. Choose another name.")
         if name in self.attachments:
             raise StepError(f"attachment '{name}' was given before in this step. Choose another name.")
         if path.is_symlink() or not path.is_file():

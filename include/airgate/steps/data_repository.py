@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from airgate.errors import ConfigError, DataError, StepError, nearest
+from airgate.redaction import redact
 
 _PARTITION = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
 _DATASET = re.compile(r"[a-z][a-z0-9_]{1,62}")
 _REVISION = re.compile(r"[^\x00-\x20\x7f:]+")
-_USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 _CLONE_SECONDS = 600
 
 
@@ -187,11 +187,6 @@ def resolve(repository: str, revision: str | None = None) -> str:
     """Give the commit (40 hex digits) that a revision names now. Errors as `open_snapshot`."""
     with open_snapshot(repository, revision) as snapshot:
         return snapshot.commit
-
-
-def redact(text: str) -> str:
-    """Take user names and passwords out of the URLs in a text."""
-    return _USERINFO.sub("***@", text)
 
 
 def _clone(repository: str, to: Path) -> Path:

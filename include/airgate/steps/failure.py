@@ -1,6 +1,5 @@
 """Why a step failed, as its result says it: readable, worth another try or not, and without secrets."""
 
-import re
 import traceback
 from pathlib import Path
 
@@ -13,17 +12,13 @@ from airgate.errors import (
     SpecError,
     WiringError,
 )
+from airgate.redaction import redact
 from airgate.steps.store import DigestError
 
 # The same call meets the same data, the same bytes, the same code and the same settings again.
 NOT_RETRYABLE = (DataError, ContractError, DigestError, SpecError, WiringError, ConfigError, GateError)
 MESSAGE_LIMIT = 16_000
 FRAMES = 12
-
-_USER_INFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^\s/@'\"]*@")
-_ASSIGNED = re.compile(
-    r"(?i)(?P<name>\b[\w-]*(?:password|passwd|secret|token|api[_-]?key|access[_-]?key|signature|credential)[\w-]*"
-    r"['\"]?\s*[=:]\s*)(?P<quote>['\"]?)[^\s'\",;&]+")
 
 
 def failure_of(error: BaseException) -> StepFailure:
@@ -35,11 +30,6 @@ def failure_of(error: BaseException) -> StepFailure:
         retryable=not isinstance(error, NOT_RETRYABLE),
         traceback=redact(_places(error)),
     )
-
-
-def redact(text: str) -> str:
-    """Hide what looks like a credential: user and password in a URL, and values given to names such as `password`."""
-    return _ASSIGNED.sub(r"\g<name>\g<quote>***", _USER_INFO.sub(r"\g<scheme>***@", text))
 
 
 def _places(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from pydantic.errors import PydanticUserError
 
 from airgate.contracts.step import ArtifactRef
 from airgate.errors import ArtifactError, StepError, WiringError
+from airgate.redaction import secret_in
 from airgate.steps.annotations import WORDS, Hint
 from airgate.steps.json_value import MAX_INT, to_json
 from airgate.steps.store import ArtifactStore
@@ -130,6 +131,9 @@ def _save_json(store: ArtifactStore, value: object, hint: Hint) -> tuple[Artifac
     plain = to_json(value)
     if not (plain is None and hint.optional):
         _fit(plain, hint, "what the step returned")
+    if place := secret_in(plain):
+        raise StepError(f"what the step returned looks like a secret at '{place}', and a JSON value is shown in Airflow and kept "
+                        "in the store. Leave it out, or rename it if it is none; a table or a file is not looked into.")
     ref = store.put_json(plain)
     return ref, plain if ref.size <= INLINE_LIMIT else None
 

@@ -19,7 +19,7 @@ from airgate.contracts.calls import local_path
 from airgate.contracts.fork_protocol import SILENCE
 from airgate.contracts.step import ArtifactRef, RunContext, StepCall
 from airgate.errors import StepError
-from airgate.steps.failure import redact
+from airgate.redaction import masked, redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -94,9 +94,9 @@ class Tracking:
         known = self._run.data.params
         spec = self._call.spec
         if spec is not None and not any(name.startswith("model.") for name in known):
-            for name, value in flatten(spec.training.model_dump(mode="json")):
+            for name, value in flatten(masked(spec.training.model_dump(mode="json"))):
                 yield _key(f"model.{name}"), value[:PARAM_LIMIT]
-        for name, value in flatten(given):
+        for name, value in flatten(masked(given)):
             key = _key(f"{step_name(self._call.run)}.{name}")
             text = value[:PARAM_LIMIT]
             if known.get(key, text) != text:
