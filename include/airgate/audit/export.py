@@ -47,6 +47,8 @@ class TryTold(Protocol):
     def try_number(self) -> int: ...  # noqa: D102
     @property
     def state(self) -> str | None: ...  # noqa: D102
+    @property
+    def end(self) -> datetime | None: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def export(
     """
     with appearing(folder) as place:
         # The account first: what Airflow tells now was recorded before, so the snapshot that follows has it.
-        tries = _write_account(place, account) if account is not None else None
+        tries = _write_account(place, account, _expired_until(store)) if account is not None else None
 
         def work(connection: Connection) -> Exported:
             for part in ("log", "checkpoints", "receipts"):  # a repeated transaction begins anew
@@ -114,12 +116,21 @@ def json_line(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode() + b"\n"
 
 
-def _write_account(place: Path, account: Iterable[TryTold]) -> int:
+def _expired_until(store: AuditStore) -> str:
+    """When the newest event whose contents are gone was stored; "" if there is none."""
+    query = select(EVENTS.c.stored_at).where(EVENTS.c.entry.is_(None)).order_by(EVENTS.c.seq.desc()).limit(1)
+    return store.database.transact(lambda connection: connection.execute(query).scalar() or "", write=False)
+
+
+def _write_account(place: Path, account: Iterable[TryTold], since: str) -> int:
+    """Write what must have an answer. A try that ended before `since` may have had it in contents that are gone."""
     count = 0
     with (place / "account.jsonl").open("wb") as file:
-        for count, told in enumerate(account, start=1):  # noqa: B007 - the number is what is given back
-            file.write(json_line({"dag_id": told.dag_id, "map_index": told.map_index, "run_id": told.run_id,
-                                  "state": told.state, "task_id": told.task_id, "try_number": told.try_number}))
+        for told in account:
+            if told.end is None or time_text(told.end) >= since:
+                file.write(json_line({"dag_id": told.dag_id, "map_index": told.map_index, "run_id": told.run_id,
+                                      "state": told.state, "task_id": told.task_id, "try_number": told.try_number}))
+                count += 1
     return count
 
 

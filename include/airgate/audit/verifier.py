@@ -125,14 +125,12 @@ class Note:
         signatures = [_signature(line) for line in rest[:-1].split("\n")[: _MAX_SIGNATURES + 1]]
         if len(signatures) > _MAX_SIGNATURES:
             raise ValueError(f"it has more than {_MAX_SIGNATURES} signatures")
-        if len({(name, key_hash) for name, key_hash, _ in signatures}) < len(signatures):
-            raise ValueError("it has two signatures by one key")
         return cls(origin, size, root, previous, time, (text + "\n").encode(), signatures, raw)
 
     def signed_by(self, key: VerifierKey) -> bool:
-        """Say whether this key signed the note."""
+        """Say whether this key signed the note. Of several lines by one key all must be right."""
         found = [value for name, key_hash, value in self.signatures if (name, key_hash) == (key.name, key.hash)]
-        return any(_verifies(key.public, value, self.text) for value in found)
+        return bool(found) and all(_verifies(key.public, value, self.text) for value in found)
 
     def digest(self) -> bytes:
         """Give what the next note's `previous` must be: SHA-256 over all bytes."""
@@ -399,14 +397,12 @@ class _Manifest:
 
 
 def _manifest(folder: Path) -> _Manifest:
-    """Read manifest.json. Raises Unreadable if this is no export, Tampered if it is one whose manifest is gone or wrong."""
+    """Read manifest.json. Raises Unreadable if there is none or its format is unknown, Tampered if it is not in form."""
     if not folder.is_dir():
         raise Unreadable(f"there is no folder {folder}; give the folder that `airgate audit export` wrote")
     try:
         data = _read(folder / "manifest.json", NOTE_LIMIT)
     except FileNotFoundError:
-        if os.path.lexists(folder / "log") or os.path.lexists(folder / "checkpoints"):
-            raise Tampered("manifest.json is missing") from None
         raise Unreadable(f"{folder} is no export: it has no manifest.json") from None
     try:
         found = _json(data)
@@ -444,6 +440,8 @@ def _notes(folder: Path) -> Iterator[Note]:
 # something about the log are read.
 
 _LEAF, _GONE = b'{"event":{', re.compile(rb'\{"expired":"([0-9a-f]{64})"\}')
+_DIGITS = bytes.maketrans(b"123456789", b"000000000")
+_SHAPE = b"0000-00-00T00:00:00.000000Z"
 _KIND, _OCCURRED, _ID = b'"kind":"', b'"occurred_at":"', b'"event_id":"'
 _TASK = b"task."
 _READ = {b"audit.key", b"audit.expired", b"stage.moving", b"stage.moved", b"promotion.approved", b"manual.change"}
@@ -475,11 +473,12 @@ class _Scan:
     end: int
     peaks: dict[int, list[bytes]] = field(default_factory=dict)
     bad: tuple[int, str] | None = None
-    keys: list[tuple[int, str]] = field(default_factory=list)
+    keys: list[tuple[int, Any, str]] = field(default_factory=list)
     gone: list[Span] = field(default_factory=list)
     expired: list[tuple[int, list[Span]]] = field(default_factory=list)
     moves: list[tuple[int, str, str | None]] = field(default_factory=list)
     by_hand: list[tuple[Any, ...]] = field(default_factory=list)
+    odd: list[tuple[int, str]] = field(default_factory=list)
     ids: bytes = b""
     early: list[tuple[int, float]] = field(default_factory=list)
     backwards: list[tuple[int, float]] = field(default_factory=list)
@@ -567,6 +566,8 @@ class _Scanner:
             kind = line.rfind(_KIND) + 8
             start = line.find(_OCCURRED, kind) + 15
             stored_at = line[-29:-2]
+            if stored_at.translate(_DIGITS) != _SHAPE:
+                raise _Bad("its time is not written as section 1 of the format has it")
             if line[start : start + 27] > stored_at:
                 self._disagree(found.early, seq, line[start : start + 27], stored_at)
             if stored_at >= newest:
@@ -599,12 +600,10 @@ class _Scanner:
         self.hashes.append(digest)
 
     def _disagree(self, found: list[tuple[int, float]], seq: int, later: bytes, earlier: bytes) -> None:
-        try:
+        with suppress(TypeError, ValueError):  # no time, so nothing to compare: a notice at most
             seconds = _seconds(later, earlier)
-        except (TypeError, ValueError):
-            raise _Bad("its times are not written as section 1 of the format has it") from None
-        if seconds > _TOLERANCE:
-            found.append((seq, seconds))
+            if seconds > _TOLERANCE:
+                found.append((seq, seconds))
 
     def _differs(self, seq: int, line: bytes) -> str:
         if len(self.hashes) >= self.job.count:
@@ -619,24 +618,25 @@ class _Scanner:
         return f"its bytes do not have the hash that log/{self.job.first:020d}.hashes has for it"
 
     def _read(self, line: bytes, seq: int, kind: bytes) -> None:
-        """Read a leaf that says something about the log, a promotion, or a change by hand."""
+        """Read a leaf that says something about the log, a promotion, or a change by hand; unreadable, it says nothing."""
         if kind not in _READ or (kind == b"manual.change" and not self.job.ids):
             return
         try:
             event = _json(line)["event"]
             body = event["body"]
             if kind == b"audit.key":
-                self.found.keys.append((seq, str(body["vkey"])))
+                self.found.keys.append((seq, body["replaces"], _text(body["vkey"])))
             elif kind == b"audit.expired":
-                self.found.expired.append((seq, _merged(_span(*pair) for pair in body["ranges"])))
-            elif kind == b"manual.change":
-                if event["task"] is not None:
-                    self.found.by_hand.append((*_task(event["task"]), str(body.get("state"))))
-            else:
-                digest = body.get("request_digest")
-                self.found.moves.append((seq, kind.decode(), digest if isinstance(digest, str) else None))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise _Bad(f"this leaf of kind {kind.decode()} cannot be read: {type(error).__name__}: {error}"[:200]) from None
+                self.found.expired.append((seq, _merged(pair for pair in map(_span, body["ranges"]) if pair[1] < seq)))
+            elif kind != b"manual.change":
+                self.found.moves.append((seq, kind.decode(), _text(body["request_digest"])))
+            elif event["task"] is not None:
+                self.found.by_hand.append((*_task(event["task"]), _text(body["state"])))
+        except (AttributeError, KeyError, TypeError, ValueError):
+            if kind == b"stage.moved":
+                self.found.moves.append((seq, "stage.moved", None))
+            elif kind.startswith(b"audit."):
+                self.found.odd.append((seq, f"number {seq}, of kind {kind.decode()}, cannot be read and changes nothing"))
 
 
 def _id_in(line: bytes) -> bytes:
@@ -651,10 +651,17 @@ def _task(task: Any) -> tuple[Any, ...]:
     return task["dag_id"], task["run_id"], task["task_id"], task["try_number"], task["map_index"]
 
 
-def _span(first: Any, last: Any) -> Span:
+def _span(pair: Any) -> Span:
+    first, last = pair
     if type(first) is not int or type(last) is not int or not 0 <= first <= last:
-        raise ValueError("a range is not [first, last]")
+        raise ValueError("a range is [first, last]")
     return first, last
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("this is no text")
+    return value
 
 
 def _seconds(later: bytes, earlier: bytes) -> float:
@@ -691,18 +698,13 @@ def _uncovered(gone: list[Span], explained: Iterable[Span]) -> int | None:
 
 
 class _Trust:
-    """Which keys count (section 5): those given, and those that the log named under a checkpoint signed by one of them."""
+    """Which keys count (section 5): those given, until the log replaces one under a checkpoint that both of them signed."""
 
     def __init__(self, keys: Sequence[VerifierKey]) -> None:
         self.keys = list(keys)
-        self.named: list[tuple[int, VerifierKey]] = []
-
-    def name(self, seq: int, vkey: str) -> None:
-        """Hear of a key in leaf `seq`. One that cannot be read is never trusted."""
-        try:
-            self.named.append((seq, VerifierKey.parse(vkey)))
-        except ValueError:
-            return
+        self.first = list(keys)
+        self.named: list[tuple[int, Any, str]] = []
+        self.ignored: list[int] = []
 
     def check(self, note: Note, origin: str, what: str) -> VerifierKey:
         """Give the trusted key that signed the note. Raises Tampered if none did, or it is another log's."""
@@ -715,15 +717,41 @@ class _Trust:
         raise Tampered(f"{what} at {note.size} is not signed by a key that is trusted ({keys}): it is forged or changed, or the "
                        "key is not the log's")
 
-    def covered(self, size: int) -> None:
-        """Trust what the leaves below `size` name; call when a checkpoint of that size is signed and its root fits."""
-        self.keys += [key for seq, key in self.named if seq < size and key not in self.keys]
-        self.named = [(seq, key) for seq, key in self.named if seq >= size]
+    def covered(self, note: Note) -> None:
+        """Take what the leaves under this checkpoint, which holds, say about keys. It counts from the next one on."""
+        for seq, replaces, vkey in self.named:
+            if seq < note.size and not self._replaced(note, replaces, vkey):
+                self.ignored.append(seq)
+        self.named = [one for one in self.named if one[0] >= note.size]
+
+    def _replaced(self, note: Note, replaces: Any, vkey: str) -> bool:
+        try:
+            new = VerifierKey.parse(vkey)
+            old = VerifierKey.parse(replaces) if replaces is not None else None
+        except (AttributeError, ValueError):
+            return False
+        if old is None:
+            return new in self.first
+        if old not in self.keys or not note.signed_by(old) or not note.signed_by(new):
+            return False
+        self.keys = [key for key in self.keys if key not in (old, new)] + [new]
+        return True
+
+    def notices(self) -> Iterator[str]:
+        """Say what an auditor should look at."""
+        if self.keys != self.first:
+            names = ", ".join(f"{key.name}+{key.hash.hex()}" for key in self.keys)
+            yield f"the log replaced its key, under a checkpoint that both signed; the key that counts at its end: {names}"
+        ignored = [*self.ignored, *(seq for seq, _, _ in self.named)]
+        if ignored:
+            more = f" and {len(ignored) - 5} more" if len(ignored) > 5 else ""
+            yield (f"audit.key at number {', '.join(map(str, ignored[:5]))}{more} changes nothing: the key that it replaces and "
+                   "the new one did not both sign the checkpoint after it")
 
 
 def _keys_in(data: bytes) -> list[VerifierKey]:
     """Read verifier keys, one a line. Raises ValueError."""
-    return [VerifierKey.parse(line) for line in data.decode().splitlines() if line.strip() and not line.startswith("#")]
+    return [VerifierKey.parse(line) for line in data.decode().split("\n") if line.strip() and not line.startswith("#")]
 
 
 def _first_keys(folder: Path, given: Sequence[VerifierKey], notices: list[str]) -> list[VerifierKey]:
@@ -737,8 +765,8 @@ def _first_keys(folder: Path, given: Sequence[VerifierKey], notices: list[str]) 
     except ValueError as error:
         raise Tampered(f"keys.txt cannot be read: {error}") from None
     said = own[0].text() if own else "there is none"
-    notices.append(f"no --key was given, so the key was taken from the export itself ({said}): whoever made the export could "
-                   "have put his own there. Compare it with the one you were given by another way")
+    notices.append(f"no --key was given, so the key was taken from the export itself ({said}). This proves only that the "
+                   "export agrees with itself: compare the key with one that reached you by another way")
     return own
 
 
@@ -772,7 +800,8 @@ class _Log:
         self.folder, self.manifest, self.size = folder, manifest, manifest.size
         self.notices: list[str] = []
         self.trust = _Trust(_first_keys(folder, keys, self.notices))
-        self.checkpoints = _own_notes(folder)
+        self.checkpoints = list(_notes(folder / "checkpoints"))
+        self.own = {note.size: note for note in self.checkpoints}
         self.anchored = list(_anchored(anchors, self.notices))
         self.signed_size = self.checkpoints[-1].size if self.checkpoints else 0
         self.signer: VerifierKey | None = None
@@ -785,15 +814,15 @@ class _Log:
         self.vkeys: list[str] = []
         self.gone: list[Span] = []
         self.expired: dict[bool, list[Span]] = {True: [], False: []}
-        self.requests: set[str] = set()
-        self.moved: list[tuple[int, str | None]] = []
+        self.requests: dict[str, set[str | None]] = {"stage.moving": set(), "promotion.approved": set()}
+        self.moved: list[int] = []
+        self.odd = list[tuple[int, str]]()
         self.by_hand: set[tuple[Any, ...]] = set()
         self.ids: set[bytes] = set()
         self.early, self.backwards, self.newest = _Places(), _Places(), b""
         self.root = root_of([])
-        if keys and not self.checkpoints and self.size:
-            raise Tampered("there is no checkpoint, so nothing is signed by the given key: they were removed, or the log has "
-                           "none yet")
+        if self.size and not self.checkpoints:
+            raise Tampered("there is no checkpoint, so nothing vouches for the log: they were removed, or it was never signed")
 
     def jobs(self) -> Iterator[_Job]:
         sizes = deque(sorted({one.size for one in self.pending if one.size}))
@@ -806,9 +835,9 @@ class _Log:
 
     def take(self, scan: _Scan) -> None:
         """Take what was found in the next segment. Raises Tampered for the first thing that is wrong."""
-        for seq, vkey in scan.keys:
-            self.trust.name(seq, vkey)
-            self.vkeys.append(vkey)
+        self.trust.named += scan.keys
+        self.vkeys += [vkey for _, _, vkey in scan.keys]
+        self.odd += scan.odd
         self._roots(scan)
         if scan.bad:
             raise Tampered(scan.bad[1], scan.bad[0])
@@ -818,15 +847,14 @@ class _Log:
         for kept, spans in self.expired.items():
             self.expired[kept] = _merged(spans)
         for seq, kind, digest in scan.moves:
-            if kind == "stage.moved":
-                if digest not in self.requests:
-                    self.moved.append((seq, digest))
-            elif digest is not None:
-                self.requests.add(digest)
+            if kind in self.requests:
+                self.requests[kind].add(digest)
+            elif any(digest not in known for known in self.requests.values()):
+                self.moved.append(seq)
         self.by_hand.update(scan.by_hand)
         self.ids.update(scan.ids[at : at + 16] for at in range(0, len(scan.ids), 16))
         self._clocks(scan)
-        facts = (self.gone, self.expired[True], self.expired[False], self.requests, self.moved, self.vkeys)
+        facts = (self.gone, *self.expired.values(), *self.requests.values(), self.moved, self.vkeys, self.odd)
         if sum(map(len, facts)) > _MOST_FACTS:
             raise Unreadable(f"the log says more than {_MOST_FACTS} things about itself; no honest one does")
 
@@ -845,16 +873,18 @@ class _Log:
         self.root = root_of(self.tree.peaks if full else [*before, *scan.peaks[scan.end]])
 
     def _hold(self, signed: _Signed) -> None:
-        note, what = signed.note, f"the note of the anchor {signed.anchor}" if signed.anchor else "the checkpoint"
+        note, own = signed.note, self.own.get(signed.size)
+        if signed.anchor is not None and own is not None and own.raw == note.raw:
+            return  # it was held against the log a moment ago
+        what = f"the note of the anchor {signed.anchor}" if signed.anchor else "the checkpoint"
         key = self.trust.check(note, self.manifest.origin, what)
         if note.root != self.roots[note.size]:
             raise self._unlike(note, what)
-        if signed.anchor is None:
-            self.signer, self.good = key, note.size
-            self.trust.covered(note.size)
-        elif not any(own.size == note.size and own.text == note.text for own in self.checkpoints):
+        if signed.anchor is not None:
             raise Tampered(f"{what} at {note.size} is not among the checkpoints of the export: it was removed or replaced, or "
                            "the log was restored from an older state")
+        self.signer, self.good = key, note.size
+        self.trust.covered(note)
 
     def _unlike(self, note: Note, what: str) -> Tampered:
         said = f"{what} at {note.size} signed the root {note.root.hex()}, the leaves give {self.roots[note.size].hex()}"
@@ -886,17 +916,18 @@ class _Log:
             raise Tampered(f"the log ends here, {whose} of {left.size} leaves: it was cut{hint}", self.size)
         self._chain()
         self._files()
-        _check_proofs(self.folder, self.checkpoints)
-        unexplained = _uncovered(self.gone, [*self.expired[True], *self.expired[False]])
+        unexplained = _uncovered(self.gone, self.expired[True])
         if unexplained is not None:
-            raise Tampered("its contents are gone and no audit.expired leaf says so", unexplained)
+            unsigned = _uncovered(self.gone, [*self.expired[True], *self.expired[False]]) != unexplained
+            raise Tampered("its contents are gone and no audit.expired leaf that is signed says so" + (
+                "; one that is not signed yet does: ask for an export with a newer checkpoint" if unsigned else ""), unexplained)
         self._remarks()
-        missing = [f"number {seq}: a stage.moved without stage.moving or promotion.approved before it" for seq, _ in self.moved]
+        missing = [f"number {seq}: a stage.moved, before it not both stage.moving and promotion.approved" for seq in self.moved]
         if self.account:
             missing += _unanswered(self.folder, self.ids, self.by_hand)
         events = f"{self.size} events, root {self.root.hex()}, log {self.manifest.origin}"
         if missing:
-            expired = "; what expired leaves held cannot answer any more" if self.gone else ""
+            expired = " (leaves without contents may have held them)" if self.gone else ""
             text = f"{len(missing)} records are missing{expired}; nothing was changed: {events}"
             return Verdict("incomplete", text, None, missing, self.notices)
         signer = f", signed by {self.signer.name}+{self.signer.hash.hex()}" if self.signer else ""
@@ -927,8 +958,8 @@ class _Log:
         for anchor in _names(self.folder / "receipts"):
             for name in _names(self.folder / "receipts" / anchor):
                 if name not in sizes:
-                    raise Tampered(f"receipts/{anchor[:80]}/{name[:80]} belongs to a checkpoint that is missing")
-                stamps += 1
+                    self.notices.append(f"receipts/{anchor[:80]}/{name[:80]} is of a checkpoint that is not there")
+                stamps += name in sizes
         if stamps:
             self.notices.append(f"{stamps} time stamps are there and were not checked here: openssl ts -verify -data "
                                 "checkpoints/SIZE.note -in receipts/ANCHOR/SIZE.tsr -CAfile CERTIFICATES")
@@ -947,25 +978,20 @@ class _Log:
     def _remarks(self) -> None:
         unsigned = self.size - self.signed_size
         if unsigned:
-            which = f"the {unsigned} events from number {self.signed_size} on are" if self.signed_size else "the log's events are"
-            self.notices.append(f"{which} not signed yet: they came after the newest checkpoint"
-                                if self.checkpoints else "there is no checkpoint: nothing of the log is signed")
+            which = f"the {unsigned} events from number {self.signed_size} on are"
+            self.notices.append(f"{which} not signed yet: they came after the newest checkpoint")
         if self.gone:
             count = sum(last - first + 1 for first, last in self.gone)
             self.notices.append(f"the contents of {count} events have expired; their hashes are there")
-            hidden = _uncovered(self.gone, self.expired[True])
-            if hidden is not None:
-                self.notices.append(f"the contents of number {hidden}, and perhaps others, are gone, and the leaf that explains "
-                                    "it is not signed yet: ask for an export with a newer checkpoint")
         for found, text in ((self.early, "say that they happened after they were stored"),
                             (self.backwards, "were stored earlier than an event before them")):
             if found.count:
                 places = ", ".join(f"{seq} (by {seconds:.0f} s)" for seq, seconds in found.first)
                 more = f" and {found.count - len(found.first)} more" if found.count > len(found.first) else ""
                 self.notices.append(f"clocks: events {places}{more} {text}")
-        if len(self.trust.keys) > 1:
-            names = ", ".join(f"{key.name}+{key.hash.hex()}" for key in self.trust.keys)
-            self.notices.append(f"these keys were trusted, each later one because the log names it: {names}")
+        self.notices += self.trust.notices()
+        self.notices += [text for _, text in self.odd[:5]]
+        self.notices += _proof_notices(self.folder, self.checkpoints)
         if not self.anchored:
             self.notices.append("no anchored checkpoint was compared: a log restored from an older state, checkpoints and all, "
                                 "would look like this one. Give --anchor with a folder of notes that was kept elsewhere")
@@ -986,10 +1012,6 @@ def _joined(before: list[Span], more: list[Span]) -> list[Span]:
     return before + more
 
 
-def _own_notes(folder: Path) -> list[Note]:
-    return list(_notes(folder / "checkpoints"))
-
-
 def _anchored(folders: Sequence[Path], notices: list[str]) -> Iterator[_Signed]:
     for folder in folders:
         if not folder.is_dir():
@@ -1000,25 +1022,21 @@ def _anchored(folders: Sequence[Path], notices: list[str]) -> Iterator[_Signed]:
         yield from (_Signed(note.size, note, str(folder)) for note in notes)
 
 
-def _check_proofs(folder: Path, checkpoints: Sequence[Note]) -> None:
-    """See that proofs.json proves each checkpoint to be the beginning of the next. Raises Tampered."""
-    try:
-        data = _read(folder / "proofs.json", 8192 * (len(checkpoints) + 1))
-    except FileNotFoundError:
-        raise Tampered("proofs.json is missing") from None
+def _proof_notices(folder: Path, checkpoints: Sequence[Note]) -> Iterator[str]:
+    """Say whether proofs.json is any good; it is for readers without the leaves and changes no verdict."""
     pairs = list(pairwise(checkpoints))
     try:
-        found = _json(data)
-        proofs = [[_from_hex(one) for one in item["proof"]] for item in found["consistency"]]
-        sizes = [(item["old"], item["new"]) for item in found["consistency"]]
-        right = data == _canonical(found) + b"\n" and sizes == [(old.size, new.size) for old, new in pairs]
-    except (AttributeError, KeyError, TypeError, ValueError):
+        found = _json(_read(folder / "proofs.json", 8192 * (len(checkpoints) + 1)))["consistency"]
+        proofs = [[_from_hex(one) for one in item["proof"]] for item in found]
+        right = [(item["old"], item["new"]) for item in found] == [(old.size, new.size) for old, new in pairs]
+    except FileNotFoundError:
+        yield "proofs.json is missing"
+        return
+    except (AttributeError, KeyError, TypeError, ValueError, Tampered):
         right = False
-    if not right:
-        raise Tampered("proofs.json does not hold one proof between each checkpoint and the next")
-    for (old, new), proof in zip(pairs, proofs, strict=True):
-        if not verify_consistency(old.size, new.size, old.root, new.root, proof):
-            raise Tampered(f"proofs.json does not prove the tree at {old.size} to be the beginning of that at {new.size}")
+    if not right or not all(verify_consistency(old.size, new.size, old.root, new.root, proof)
+                            for (old, new), proof in zip(pairs, proofs, strict=True)):
+        yield "proofs.json does not prove each checkpoint to be the beginning of the next: do not hand it on"
 
 
 def _from_hex(text: Any) -> bytes:
@@ -1072,13 +1090,13 @@ def _extract(folder: Path, manifest: _Manifest, keys: Sequence[VerifierKey], anc
     """Verify an extract (section 9): some leaves, each with its proof. Raises Tampered or Unreadable."""
     notices: list[str] = []
     trust = _Trust(_first_keys(folder, keys, notices))
-    notes = {note.size: note for note in _own_notes(folder)}
+    notes = {note.size: note for note in _notes(folder / "checkpoints")}
     if max(notes, default=None) != manifest.size:
         raise Tampered(f"the manifest speaks of a checkpoint at {manifest.size}, the newest here is at {max(notes, default=0)}")
     for signed in _anchored(anchors, notices):
-        if signed.size in notes and notes[signed.size].text != signed.note.text:
+        if signed.size in notes and notes[signed.size].raw != signed.note.raw:
             raise Tampered(f"the anchor {signed.anchor} holds another checkpoint at {signed.size}")
-    count, unproven = 0, {size: list[tuple[int, bytes, list[bytes]]]() for size in notes}
+    count, named = 0, {size: list[tuple[int, Any, str]]() for size in notes}
     before = -1
     for seq, line, size, proof in _proofs(folder):
         if seq <= before or size not in notes:
@@ -1088,15 +1106,14 @@ def _extract(folder: Path, manifest: _Manifest, keys: Sequence[VerifierKey], anc
             raise Tampered(f"its proof does not lead to the root that the checkpoint at {size} signed: leaf, number or proof was "
                            "changed", seq)
         if line[line.rfind(_KIND) + 8 :].startswith(b'audit.key"'):
-            unproven[size].append((seq, line, proof))
-    for size in sorted(notes):
-        trust.check(notes[size], manifest.origin, "the checkpoint")
-        for seq, line, _ in unproven[size]:
-            try:
-                trust.name(seq, str(_json(line)["event"]["body"]["vkey"]))
-            except (KeyError, TypeError, ValueError):
-                continue
-        trust.covered(size)
+            with suppress(KeyError, TypeError, ValueError):  # unreadable, it changes nothing
+                body = _json(line)["event"]["body"]
+                named[size].append((seq, body["replaces"], _text(body["vkey"])))
+    for size, note in sorted(notes.items()):
+        trust.check(note, manifest.origin, "the checkpoint")
+        trust.named += named[size]
+        trust.covered(note)
+    notices += trust.notices()
     notices.append("an extract shows that these events are in the log; it cannot show that there are no others")
     text = f"{count} events of the log {manifest.origin}, each proven to be in its first {manifest.size}"
     return Verdict("ok", text, notices=notices)
