@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airgate.redaction import LineRedactor, is_telling, masked, redact, secret_in
+from airgate.redaction import LineRedactor, is_telling, masked, redact, secret_in, secrets_of
 
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nCANARY\n-----END RSA PRIVATE KEY-----"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJDQU5BUlkifQ.CANARY"
@@ -123,6 +123,10 @@ def test_a_json_value_is_masked(value: Any, shown: Any) -> None:
 ])
 def test_the_place_of_a_secret_is_told_and_not_the_secret(value: Any, place: str | None) -> None:
     assert secret_in(value) == place
+
+
+def test_the_texts_that_are_secret_are_listed_once() -> None:
+    assert secrets_of({"password": "a", "b": {"api_token": ["c", "a"], "rows": "d"}}) == ["a", "c"]
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | PARTS,

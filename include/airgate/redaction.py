@@ -84,7 +84,12 @@ def masked(value: Any, name: str = "") -> Any:
 
 def secret_in(value: Any, name: str = "") -> str | None:
     """Give the place ('source.password') of the first text in a JSON value that `masked` would change; None: there is none."""
-    return next(_secrets(value, name, ()), None)
+    return next((place for place, _ in _secrets(value, name, ())), None)
+
+
+def secrets_of(value: Any) -> list[str]:
+    """Give the texts in a JSON value that `masked` would change, each once."""
+    return list(dict.fromkeys(text for _, text in _secrets(value, "", ())))
 
 
 class LineRedactor:
@@ -131,15 +136,15 @@ def _named_items(values: Mapping[Any, Any], name: str) -> Iterator[tuple[str, An
             yield str(key), item, label if key == "value" and is_telling(label) else str(key)
 
 
-def _secrets(value: Any, name: str, place: tuple[str, ...]) -> Iterator[str]:
+def _secrets(value: Any, name: str, place: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
         if masked(value, name) != value:
-            yield ".".join(place) or name
+            yield ".".join(place) or name, value
     elif isinstance(value, Mapping):
         for key, item, inner in _named_items(value, name):
             shown = redact(key)
             if shown != key:
-                yield ".".join((*place, shown))
+                yield ".".join((*place, shown)), key
             yield from _secrets(item, inner, (*place, shown))
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):

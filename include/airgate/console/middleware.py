@@ -13,6 +13,7 @@ from typing import Any
 
 from airgate.errors import AirgateError
 from airgate.governance import manual
+from airgate.redaction import redact
 
 log = logging.getLogger(__name__)
 COPY_LIMIT = 64 * 1024
@@ -119,18 +120,16 @@ def _append(request: manual.ManualRequest, name: str, user_id: str, body: Any) -
     from airgate.runtime.record import delivery
 
     try:
-        changes = manual.events(request, Actor(kind="user", name=name[:250] or "unknown"), user_id, _masked(body))
+        changes = manual.events(request, Actor(kind="user", name=name[:250] or "unknown"), user_id, _masked(request, body))
         delivery(min(PATIENCE, settings.load().audit_patience)).append_many(changes)
     except (AirgateError, ValueError) as error:  # pydantic's errors are ValueErrors; the change is made in any case
         log.error("Not in the audit log%s: %s by %s (%s %s): %s", " yet" if isinstance(error, NotRecorded) else "",
-                  request.change, name, request.method, request.path, error)
+                  request.change, name, request.method, redact(request.path), redact(str(error)))
 
 
-def _masked(body: Any) -> Any:
-    """The body with the values of sensitive keys and every secret that the API server knows replaced by ***."""
+def _masked(request: manual.ManualRequest, body: Any) -> Any:
+    """The body with *** for values under sensitive keys, secrets that the API server knows, and what looks like one."""
     # The masker of the API server; task processes have another, and neither has a public name.
-    from airflow._shared.secrets_masker import redact
+    from airflow._shared.secrets_masker import redact as known
 
-    if isinstance(body, dict):
-        return {key: redact(value, key) for key, value in body.items()}
-    return redact(body)
+    return manual.masked(request, known(body))

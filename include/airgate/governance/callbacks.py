@@ -24,7 +24,10 @@ PATIENCE = 3.0
 
 
 def on_execute(context: Any) -> None:
-    """Record `task.started`; a step does so itself, with what it was asked."""
+    """Record `task.started`; a step does so itself, with what it was asked. Secrets in the run's conf are masked from here on."""
+    from airgate.runtime import record
+
+    record.mask_conf(context)
     if not _is_step(context):
         _record(context, "task.started", {})
 

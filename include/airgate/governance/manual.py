@@ -19,6 +19,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from airgate import redaction
+
 if TYPE_CHECKING:
     from airgate.audit.event import Actor, AuditEvent, Source
 
@@ -58,6 +60,7 @@ _CHANGES = [(methods.split(), re.compile(path), change) for methods, path, chang
     ("POST", r"connections/(test|enqueue-test|defaults)", _NOTHING),
 )]
 _PREVIEWED = ("task.cleared", "run.cleared")
+_NAMED_BY_PATH = ("xcom.changed", "task_state_store.changed")
 _PERSONAL = ("user_id", "request")
 _SEVERAL = ("tasks.changed", "runs.changed")  # they may delete too, and no listener tells of that
 
@@ -116,6 +119,15 @@ def is_preview(request: ManualRequest, body: Any) -> bool:
     return request.change in _PREVIEWED and isinstance(body, dict) and body.get("dry_run", True) is True
 
 
+def masked(request: ManualRequest, body: Any) -> Any:
+    """Give the body of a request with *** for what looks like a secret.
+
+    The name of a single value that is set may be the last word of the path: PATCH .../xcomEntries/api_token.
+    """
+    name = request.path.rstrip("/").rpartition("/")[2] if request.change in _NAMED_BY_PATH else ""
+    return redaction.masked(body, name)
+
+
 def events(request: ManualRequest, actor: "Actor", user_id: str, body: Any) -> list["AuditEvent"]:
     """Make the `manual.change` events of a request that succeeded.
 
@@ -125,7 +137,7 @@ def events(request: ManualRequest, actor: "Actor", user_id: str, body: Any) -> l
 
     The user's id and what the user wrote are the user's: sealed in the log under the key of the actor.
     """
-    about: dict[str, Any] = {"change": request.change, "method": request.method, "path": request.path[:1000],
+    about: dict[str, Any] = {"change": request.change, "method": request.method, "path": redaction.redact(request.path)[:1000],
                              "user_id": user_id, "request_id": request.request_id}
     asked = about | {"request": None if request.change == "other" else _text(body)}
     if len(request.effects) == 1 and request.change not in _SEVERAL:

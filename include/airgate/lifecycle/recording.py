@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from airgate import redaction
 from airgate.audit.event import Actor, AuditEvent, Kind, TaskRef, event_id_of
 from airgate.contracts import calls
 from airgate.contracts.promotion import Approval
@@ -40,7 +41,7 @@ def record(context: Any, kind: Kind, model: str, version: str | None, body: dict
     event = AuditEvent(
         event_id=event_id, kind=kind, occurred_at=datetime.now(UTC), actor=actor or actor_of(context),
         task=TaskRef(dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=map_index, try_number=ti.try_number),
-        model=model, version=version, source="operator", code=step_record.code_of(ti), body=body,
+        model=model, version=version, source="operator", code=step_record.code_of(ti), body=redaction.masked(body),
         personal=personal or {},
     )
     log.append(event)

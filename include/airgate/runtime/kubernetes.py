@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperato
 from airgate import settings
 from airgate.contracts.step import StepFailure
 from airgate.errors import WiringError
+from airgate.redaction import HIDDEN, LineRedactor
 from airgate.runtime import pod_spec
 from airgate.runtime.operator import EX_DATAERR, StepTask, outlets_of
 from airgate.runtime.plan import StepPlan
@@ -52,6 +53,7 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
             cmds=["python", "-m", "airgate.steps.runner"],
             do_xcom_push=False,  # no sidecar: docs/adr/0002-step-results-through-the-artifact-store.md
             on_finish_action="delete_pod", log_pod_spec_on_failure=False, container_name_log_prefix_enabled=False,
+            log_formatter=shown_lines(),
             outlets=outlets_of(plan, kwargs),
             **pod_spec.operator_arguments(plan.resources, settings.load()),
             **kwargs,
@@ -118,6 +120,12 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
         self.concluded = self.settle(context, call_url, failure, ended)
         self.do_xcom_push = True
         return self.concluded
+
+
+def shown_lines() -> Callable[[str, str], str]:
+    """Make what turns a container's lines into those of the task's log: what looks like a credential becomes ***."""
+    redact = LineRedactor()
+    return lambda container, line: redact(line) or HIDDEN * (line != "")
 
 
 def ended_state(pod: k8s.V1Pod | None, container: str) -> k8s.V1ContainerStateTerminated | None:

@@ -16,6 +16,7 @@ from airgate.audit.event import AuditEvent, Kind
 from airgate.contracts import calls
 from airgate.contracts.step import ArtifactRef, RunContext, StepCall, StepFailure, StepResult
 from airgate.errors import AirgateError, ArtifactError, AuditError, ConfigError, DataError, StepError, WiringError
+from airgate.redaction import secret_in
 from airgate.runtime import record
 from airgate.runtime.live import LIVE_ARGUMENT, check_live
 from airgate.runtime.plan import StepPlan
@@ -67,6 +68,11 @@ class StepTask:
         self.json_inputs = dict(plan.json_inputs)
         self.parameters = dict(plan.parameters)
 
+    def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
+        """Render as Airflow does, once Airflow knows the secrets in the run's conf: rendered fields are kept and shown."""
+        record.mask_conf(context)
+        super().render_template_fields(context, jinja_env)  # type: ignore[misc]  # of the operator beside this mixin
+
     def step_image(self) -> str:
         """Name the image that the step runs in."""
         raise NotImplementedError
@@ -93,11 +99,13 @@ class StepTask:
             facts = {**result.facts, **facts}
         if LIVE_ARGUMENT in self.json_inputs and self.plan.spec is not None:
             check_live(self.json_inputs[LIVE_ARGUMENT], self.plan.spec.name)
+        parameters = {**self.parameters, **self.json_inputs}
+        _refuse_secrets(self.plan, parameters)
         try:
             return StepCall(
                 function=self.plan.function,
                 inputs={name: _output(result, name, self.plan.inputs[name]) for name, result in upstream.items()},
-                parameters={**self.parameters, **self.json_inputs},
+                parameters=parameters,
                 run=self._run_context(context, upstream),
                 spec=self.plan.spec,
                 facts=facts,
@@ -172,7 +180,7 @@ class StepTask:
         again = failure.retryable and not self.stopped and ti.try_number <= ti.max_tries
         if self.stopped:
             ended, patience = f"stopped from outside; {ended}", 0.0
-        message = failure.message[:MESSAGE_LIMIT]
+        message = str(record.masked(failure.message))[:MESSAGE_LIMIT]
         if failure.traceback and not hasattr(errors, failure.error):  # Python's own errors say little without their name
             message = f"{failure.error}: {message}"
         body = record.failed_body(self.plan, failure, ended, call, self.runtime)
@@ -232,6 +240,17 @@ def outlets_of(plan: StepPlan, kwargs: dict[str, Any]) -> list[Any]:
     """Take the outlets out of an operator's arguments and add the asset that the plan emits."""
     own = [plan.emits] if plan.emits is not None else []
     return [*(kwargs.pop("outlets", None) or []), *own]
+
+
+def _refuse_secrets(plan: StepPlan, parameters: dict[str, Any]) -> None:
+    """A call is written down, so nothing in it may be secret: by its look, or because Airflow knows it to be."""
+    given = parameters if plan.spec is None else {**parameters, "training.parameters": dict(plan.spec.training.parameters)}
+    place = secret_in(given) or next((name for name, value in given.items() if record.known_secret(value)), None)
+    if place:
+        raise WiringError(
+            f"{plan.function}: '{place}' looks like a secret, and what a step is asked is written down: in the artifact store, "
+            "in MLflow, in the audit log. Let the step read it from its environment (AIRGATE_STEPS_SECRET on Kubernetes) or "
+            "from a file that an argument such as 'password_file' names; if it is no secret, rename it.")
 
 
 def without_password(setting: str, url: str) -> str:

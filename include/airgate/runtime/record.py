@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airgate import settings
+from airgate import redaction, settings
 from airgate.audit import runs
 from airgate.audit.delivery import Delivery
 from airgate.audit.event import Actor, AuditEvent, CodeRef, Kind, Source, TaskRef
@@ -144,10 +144,33 @@ def failed_body(plan: StepPlan, failure: StepFailure, ended: str, call: StepCall
 
 
 def masked(value: Any) -> Any:
-    """Hide what Airflow knows to be secret: the passwords of connections that were read, values under telling names."""
+    """Hide what Airflow knows to be secret, such as the passwords of connections that were read, and what looks like it."""
     from airflow.sdk._shared.secrets_masker import redact  # of the task process; it has no public name
 
-    return redact(value)
+    return redaction.masked(redact(value))
+
+
+def mask_conf(context: Any) -> None:
+    """Tell Airflow's masker, here and in the supervisor, the texts in a run's conf and params that look like secrets.
+
+    From then on the task's log and rendered fields show *** for it, wherever it turns up.
+    """
+    from airflow.sdk.log import mask_secret
+
+    conf = getattr(context.get("dag_run"), "conf", None) or {}
+    secrets = redaction.secrets_of({**dict(context.get("params") or {}), **conf})
+    if secrets:
+        mask_secret(secrets)
+
+
+def known_secret(value: Any) -> bool:
+    """Whether a text in a JSON value holds a secret that Airflow knows, whatever its name."""
+    from airflow.sdk._shared.secrets_masker import redact  # as above
+
+    if isinstance(value, str):
+        return bool(redact(value) != value)
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return any(map(known_secret, inside))
 
 
 def version_of(result: StepResult) -> str | None:
