@@ -32,6 +32,7 @@ class Delivery:
         """Take the log's URL, the spool's folder and, in seconds, what AuditStore takes. Nothing is opened yet."""
         self.spool = Spool(spool)
         self._url, self._patience, self._timeout = url, patience, timeout
+        self._log: AuditStore | None = None
 
     def append_if_absent(self, event: AuditEvent) -> int:
         """Record an event unless its id is there, whatever its bytes; give the seq.
@@ -46,7 +47,9 @@ class Delivery:
 
     def _deliver(self, events: Sequence[AuditEvent], append: "Callable[[AuditStore], list[int]]") -> list[int]:
         try:
-            seqs = append(self._store(self._patience))
+            if self._log is None:
+                self._log = self._store(self._patience)
+            seqs = append(self._log)
         except AirgateError as error:
             self._keep(events, error)
             raise NotRecorded(
