@@ -198,7 +198,7 @@ def test_time_stamps_are_left_to_openssl(folder):
 def test_a_time_stamp_of_a_checkpoint_that_is_not_there_is_named(folder):
     (folder / "receipts" / "tsa").mkdir(parents=True)
     (folder / "receipts" / "tsa" / f"{7:020d}.tsr").write_bytes(b"0")
-    assert f"receipts/tsa/{7:020d}.tsr is of a checkpoint that is not there" in verdict(folder).notices
+    assert f"of checkpoints that are not there: receipts/tsa/{7:020d}.tsr" in verdict(folder).notices
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[" * 60_000, b"x" * 100_000, b'{"consistency":[{"new":9,"proof":[5]},{}]}'])

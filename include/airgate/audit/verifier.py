@@ -338,6 +338,7 @@ def _plain(text: str) -> str:
 # Only plain files are opened, by names that were made here or that match a pattern.
 
 _LISTED = 1_000_000
+_MOST_NOTES = 1 << 28  # bytes: an hourly checkpoint for 70 years
 _SIZE_NAME = re.compile(r"([0-9]{20})\.note")
 _CHUNK = 1 << 20
 
@@ -422,12 +423,16 @@ def _manifest(folder: Path) -> _Manifest:
 
 def _notes(folder: Path) -> Iterator[Note]:
     """Read the files SIZE.note of a folder in the order of size. Raises Tampered for one that is no checkpoint of its name."""
+    total = 0
     for name in _names(folder):
         match = _SIZE_NAME.fullmatch(name)
         if match:
             where = f"{folder.name}/{name}"
             try:
                 note = Note.parse(_read(folder / name, NOTE_LIMIT))
+                total += len(note.raw)
+                if total > _MOST_NOTES:
+                    raise Unreadable(f"the notes in {folder} have more than {_MOST_NOTES} bytes together")
             except ValueError as error:
                 raise Tampered(f"the checkpoint {where} cannot be read: {error}") from None
             if note.size != int(match[1]):
@@ -447,7 +452,7 @@ _TASK = b"task."
 _READ = {b"audit.key", b"audit.expired", b"stage.moving", b"stage.moved", b"promotion.approved", b"manual.change"}
 _READ_BEGIN = {kind[:5] for kind in _READ}
 _TOLERANCE = 5.0  # seconds by which clocks may differ
-_MOST_FACTS = 1_000_000
+_MOST_FACTS, _MOST_KEYS = 1_000_000, 1_000
 Span = tuple[int, int]
 
 
@@ -841,7 +846,7 @@ class _Log:
         self._roots(scan)
         if scan.bad:
             raise Tampered(scan.bad[1], scan.bad[0])
-        self.gone = _joined(self.gone, scan.gone)
+        _join(self.gone, scan.gone)
         for seq, spans in scan.expired:
             self.expired[seq < self.signed_size] += spans
         for kept, spans in self.expired.items():
@@ -855,8 +860,9 @@ class _Log:
         self.ids.update(scan.ids[at : at + 16] for at in range(0, len(scan.ids), 16))
         self._clocks(scan)
         facts = (self.gone, *self.expired.values(), *self.requests.values(), self.moved, self.vkeys, self.odd)
-        if sum(map(len, facts)) > _MOST_FACTS:
-            raise Unreadable(f"the log says more than {_MOST_FACTS} things about itself; no honest one does")
+        if sum(map(len, facts)) > _MOST_FACTS or len(self.vkeys) > _MOST_KEYS:
+            raise Unreadable(f"the log names more than {_MOST_KEYS} keys, or says more than {_MOST_FACTS} things about itself: "
+                             "no honest one does")
 
     def _roots(self, scan: _Scan) -> None:
         """Hold the roots within this segment against those that were signed, the smallest first."""
@@ -954,12 +960,15 @@ class _Log:
             if not _SIZE_NAME.fullmatch(name):
                 raise Tampered(f"checkpoints/{name[:80]} is no checkpoint")
         sizes = {f"{note.size:020d}.tsr" for note in self.checkpoints}
-        stamps = 0
+        stamps, orphans = 0, []
         for anchor in _names(self.folder / "receipts"):
             for name in _names(self.folder / "receipts" / anchor):
                 if name not in sizes:
-                    self.notices.append(f"receipts/{anchor[:80]}/{name[:80]} is of a checkpoint that is not there")
+                    orphans.append(f"receipts/{anchor[:80]}/{name[:80]}")
                 stamps += name in sizes
+        if orphans:
+            more = f" and {len(orphans) - 5} more" if len(orphans) > 5 else ""
+            self.notices.append(f"of checkpoints that are not there: {', '.join(orphans[:5])}{more}")
         if stamps:
             self.notices.append(f"{stamps} time stamps are there and were not checked here: openssl ts -verify -data "
                                 "checkpoints/SIZE.note -in receipts/ANCHOR/SIZE.tsr -CAfile CERTIFICATES")
@@ -1005,11 +1014,12 @@ def _is_key(vkey: str) -> bool:
     return vkey.isprintable() and vkey == vkey.strip()
 
 
-def _joined(before: list[Span], more: list[Span]) -> list[Span]:
+def _join(spans: list[Span], more: list[Span]) -> None:
     """Put spans that follow behind those before; two that touch become one."""
-    if before and more and before[-1][1] == more[0][0] - 1:
-        return [*before[:-1], (before[-1][0], more[0][1]), *more[1:]]
-    return before + more
+    if spans and more and spans[-1][1] == more[0][0] - 1:
+        spans[-1] = (spans[-1][0], more[0][1])
+        more = more[1:]
+    spans += more
 
 
 def _anchored(folders: Sequence[Path], notices: list[str]) -> Iterator[_Signed]:
@@ -1227,7 +1237,8 @@ def _given(text: str) -> list[VerifierKey]:
     try:
         if "+" in text and not Path(text).exists():
             return [VerifierKey.parse(text)]
-        keys = _keys_in(Path(text).read_bytes()[: 1 << 20])
+        with Path(text).open("rb") as file:
+            keys = _keys_in(file.read(1 << 20))
     except OSError as error:
         raise Unreadable(f"--key {text[:120]} is no verifier key (NAME+HASH+BASE64) and no file: {error.strerror}") from None
     except ValueError as error:
