@@ -1,3 +1,3 @@
 """Airgate: Apache Airflow 3 for machine learning that must be accounted for."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -76,7 +76,7 @@ def _read(variables: tuple[tuple[str, str], ...], folder: str) -> Settings:
         predictions=env.get("AIRGATE_PREDICTIONS", f"file://{home}/predictions"),
         airflow_api=env.get("AIRGATE_AIRFLOW_API", "http://localhost:8080"),
         namespace=env.get("AIRGATE_NAMESPACE", "airgate"),
-        steps_image=env.get("AIRGATE_STEPS_IMAGE", "airgate-steps:0.1.0"),
+        steps_image=env.get("AIRGATE_STEPS_IMAGE", "airgate-steps:0.2.0"),
         steps_secret=env.get("AIRGATE_STEPS_SECRET"),
         models=Path(env.get("AIRGATE_MODELS", str(Path(__file__).parent.parent / "models"))),
         code_version=env.get("AIRGATE_CODE_VERSION", "unversioned"),
