@@ -6,7 +6,6 @@ made beforehand; what the log does with them (canonical bytes, encryption of nam
 
 import argparse
 import multiprocessing
-import os
 import random
 import statistics
 import subprocess
@@ -145,15 +144,24 @@ def verification(log, name, folder):
     made = export(log, folder, origin=SIGNER.public.name)
     show(f"{name}: export {made.size} events, {_megabytes(folder)} MB", time.perf_counter() - started, "s")
     for jobs in (2, 1):
-        words = [sys.executable, verifier.__file__, str(folder), "--key", SIGNER.public.text(), "--jobs", str(jobs)]
+        words = ["-c", _AND_MEMORY, verifier.__file__, str(folder), "--key", SIGNER.public.text(), "--jobs", str(jobs)]
         started = time.perf_counter()
-        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-            said = process.stdout.readline()
-            _, _, usage = os.wait4(process.pid, 0)
-            process.returncode = 0  # it was waited for here, for the memory that its largest process took
-        seconds = time.perf_counter() - started
-        show(f"{name}: airgate-verify {made.size} events, {jobs} jobs ({said.split(':')[0]})", seconds, "s")
-        show(f"{name}: its largest process", usage.ru_maxrss / 1024, "MiB")
+        said = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True).stdout
+        show(f"{name}: airgate-verify {made.size} events, {jobs} jobs ({said.split(':')[0]})", time.perf_counter() - started, "s")
+        show(f"{name}: the larger of its processes", int(said.split()[-1]) / 1024, "MiB")
+
+
+# Runs a file as a program and says at last how much memory (KiB) it, or its largest child, took at most. Not from here: on Linux
+# a process begins with what the one had that started it.
+_AND_MEMORY = """
+import re, resource, runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit:
+    own = int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
+    print(max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+"""
 
 
 def _megabytes(folder):
