@@ -139,7 +139,7 @@ def test_the_image_that_really_ran_is_on_record(step: Any, cluster: Cluster, ser
     cluster.kubelet, cluster.image_id = kubelet, f"registry.example/airgate-steps@{SHA}"
     server.run(step(deferrable=deferrable))
     images = {e.event.kind: e.event.code.image for e in record.store().events()}
-    assert images == {"task.started": "airgate-steps:0.2.0", kind: f"airgate-steps:0.1.0@{SHA}"}
+    assert images == {"task.started": "airgate-steps:0.2.0", kind: f"airgate-steps:0.2.0@{SHA}"}
 
 
 @pytest.mark.parametrize(("said", "asked", "image"), [
