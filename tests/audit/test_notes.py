@@ -12,8 +12,8 @@ from airgate.audit import merkle, signing
 from airgate.audit.verifier import Note, VerifierKey, verify_consistency, verify_inclusion
 
 NAME = "audit.example.org/airgate"
-KEY = signing.signer_of(Ed25519PrivateKey.generate(), NAME)
-OTHER = signing.signer_of(Ed25519PrivateKey.generate(), NAME)
+KEY = signing.signer_of(Ed25519PrivateKey.from_private_bytes(b"k" * 32), NAME)
+OTHER = signing.signer_of(Ed25519PrivateKey.from_private_bytes(b"o" * 32), NAME)
 RAW = note_by(KEY, [b"a", b"b"], b"the one before")
 LINES = RAW.decode().split("\n")
 

@@ -22,7 +22,7 @@ from airgate.audit.export import export
 from airgate.audit.store import AuditStore
 
 NAME = "audit.example.org/airgate"
-KEY = signing.signer_of(Ed25519PrivateKey.generate(), NAME)
+KEY = signing.signer_of(Ed25519PrivateKey.from_private_bytes(b"k" * 32), NAME)
 FILE = Path(verifier.__file__)
 
 
@@ -168,7 +168,8 @@ def test_a_key_that_replaced_another_counts_from_the_next_checkpoint_on(log, tmp
 
 @pytest.mark.parametrize(("replaces", "vkey"), [
     (KEY.public.text(), other_key().public.text()), (None, other_key().public.text()), (other_key().public.text(), "x"),
-    ("x", "y"), (None, None), ([], {})])
+    ("x", "y"), (None, None), ([], {})], ids=[
+        "ours by another", "none by another", "another by nonsense", "nonsense", "nothing", "no texts"])
 def test_whoever_appends_a_key_changes_nothing(log, tmp_path, replaces, vkey):
     checkpoints.checkpoint(log, KEY)
     log.append(make_event(0, "audit.key", body={"replaces": replaces, "vkey": vkey}))
