@@ -550,6 +550,24 @@ def test_no_link_is_followed(folder, tmp_path, capsys, name):
     assert line.startswith(f"airgate-verify: {folder / name} is a link or no ")
 
 
+def test_a_worker_refuses_too(folder, capsys):
+    (folder / "log" / f"{0:020d}.jsonl").unlink()
+    (folder / "log" / f"{0:020d}.jsonl").symlink_to("/dev/zero")
+    assert refused(folder, capsys, "--jobs", "2") == (
+        2, f"airgate-verify: {folder / 'log'}/{0:020d}.jsonl is a link or no file; an export holds plain files only")
+
+
+@pytest.mark.parametrize("body", ["[" * 30_000 + "]" * 30_000, '{"vkey":' + "9" * 5000 + "}", '{"vkey":5}', "{}", "[]", "\xff"])
+@pytest.mark.parametrize("kind", ["audit.key", "audit.expired", "stage.moving", "promotion.approved"])
+def test_a_leaf_that_cannot_be_read_says_nothing(folder, body, kind):
+    place = InFolder(folder)
+    leaf = b'{"event":{"body":%b,"kind":"%b","task":null},"seq":14,"stored_at":"2030-01-01T00:00:00.000000Z"}'
+    place.put(14, leaf % (body.encode("latin-1"), kind.encode()), hash_too=True)
+    found = verdict(folder)
+    assert found.word == "ok"
+    assert (f"number 14, of kind {kind}, cannot be read and changes nothing" in found.notices) == kind.startswith("audit.")
+
+
 def test_a_pipe_is_not_waited_for(folder, capsys):
     (folder / "keys.txt").unlink()
     os.mkfifo(folder / "keys.txt")
