@@ -167,3 +167,13 @@ def test_mlflow_is_told_not_to_call_home(make_call, uri, request, monkeypatch):
 def test_flat_parameters():
     assert dict(tracking.flatten({"a": {"b": 1, "c": [1, 2]}, "d": None, "e": "x", "f": {}})) == {
         "a.b": "1", "a.c": "[1, 2]", "d": "null", "e": "x", "f": "{}"}
+
+
+def test_mlflow_is_told_no_secret(make_call, uri):
+    opened = tracking.open_run(make_call("nothing", run_id="canary", tracking_uri=uri))
+    assert opened is not None
+    opened.finish(tracking.Entries({"api_token": "CANARY", "source": "s3://k:CANARY@b", "max_tokens": 5}, {}, {}, {}, {},
+                                   "RuntimeError: password=CANARY"))
+    data = read(uri, opened.run_id).data
+    assert data.params == {"step.api_token": "***", "step.source": "s3://***@b", "step.max_tokens": "5"}
+    assert data.tags["airgate.failed.step"] == "RuntimeError: password=***"
