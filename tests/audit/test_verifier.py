@@ -599,6 +599,16 @@ def test_the_file_runs_alone(honest, tmp_path):
     assert {name for name in third if not name.startswith(("_", "site"))} - {"cryptography", "sitecustomize"} == set()
 
 
+def test_a_terminal_that_cannot_show_everything(folder):
+    place = InFolder(folder)
+    place.write_json("manifest.json", place.read_json("manifest.json") | {"origin": "caf\u00e9"})
+    (folder / "manifest.json").write_bytes((folder / "manifest.json").read_bytes().replace(b"\\u00e9", "\u00e9".encode()))
+    done = subprocess.run([sys.executable, str(FILE), str(folder)], capture_output=True, text=True, check=False,
+                          env={"PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (1, "")
+    assert r"the manifest says 'caf\xe9'" in done.stdout
+
+
 def test_the_command_of_this_checkout(honest):
     done = subprocess.run(["scripts/airgate-verify", str(honest)], capture_output=True, text=True, check=False,
                           cwd=FILE.parents[3])

@@ -28,7 +28,7 @@ from functools import reduce
 from hashlib import sha1, sha256
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TextIO
 from uuid import UUID
 
 from cryptography.exceptions import InvalidSignature
@@ -1224,12 +1224,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         progress = _progress if sys.stderr.isatty() else None
         verdict = verify(args.export, keys, args.anchor, min(max(args.jobs, 1), 64), progress)
     except (Unreadable, OSError, MemoryError) as error:
-        sys.stderr.write(_plain(f"airgate-verify: {error or type(error).__name__}") + "\n")
+        _say(sys.stderr, f"airgate-verify: {error or type(error).__name__}")
         return EXIT_UNREADABLE
     except KeyboardInterrupt:
         return 130
-    sys.stdout.write("".join(f"{line}\n" for line in verdict.lines()))
+    for line in verdict.lines():
+        _say(sys.stdout, line)
     return EXIT[verdict.word]
+
+
+def _say(stream: TextIO, line: str) -> None:
+    """Write a line, whatever the terminal's encoding."""
+    encoding = stream.encoding or "utf-8"
+    stream.write(_plain(line).encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 
 def _given(text: str) -> list[VerifierKey]:
