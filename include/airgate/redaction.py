@@ -45,9 +45,9 @@ _FORM = re.compile(
 _NAMED = (_HEADER, _BEARER, _ASSIGNED, _OPTION, _QUERY)
 # Without one of these, in lower case, none of the above can be there, user and password in a URL aside. Most text has none,
 # and to see that takes a few microseconds.
-_HINTS = ("passw", "passphrase", "passcode", "pwd", "secret", "token", "key", "credential", "signature", "auth", "cookie", "bearer",
-          "sig=", "sas=", "jwt=", "code=", "akia", "asia", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_", "glpat-", "xox",
-          "aiza", "eyj")
+_HINTS = ("passw", "passphrase", "passcode", "pwd", "secret", "token", "key", "credential", "signature", "auth", "cookie",
+          "bearer", "sig=", "sas=", "jwt=", "code=", "akia", "asia", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_", "glpat-",
+          "xox", "aiza", "eyj")
 
 
 def redact(text: str) -> str:
