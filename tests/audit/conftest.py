@@ -1,12 +1,14 @@
 """One PostgreSQL for all audit tests, a fresh database for each; and the same log on SQLite."""
 
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -45,23 +47,42 @@ def superuser(url: str, *statements: str) -> None:
                 cursor.execute(statement)
 
 
+@pytest.fixture(scope="session")
+def made_once(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An empty log in either database, to be copied: making one costs ten times as much."""
+    superuser(postgres, "CREATE DATABASE made_once")
+    urls = {"postgresql": postgres.replace("/postgres?", "/made_once?"),
+            "sqlite": f"sqlite:///{tmp_path_factory.mktemp('made-once')}/audit.db"}
+    for url in urls.values():
+        AuditStore(url).create()
+    return urls
+
+
 @pytest.fixture
-def pg_url(postgres: str) -> str:
+def pg_url(request: pytest.FixtureRequest, postgres: str) -> str:
     name = f"audit_{os.getpid()}_{next(_numbers)}"
-    superuser(postgres, f"CREATE DATABASE {name}")
+    template = ""
+    if "store" in request.fixturenames:
+        request.getfixturevalue("made_once")
+        template = " TEMPLATE made_once"
+    superuser(postgres, f"CREATE DATABASE {name}{template}")
     return postgres.replace("/postgres?", f"/{name}?")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Any) -> str:
-    return request.getfixturevalue("pg_url") if request.param == "postgresql" else f"sqlite:///{tmp_path}/log/audit.db"
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of the test's own; with a log in it where the test wants a `store`."""
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("pg_url"))
+    if "store" in request.fixturenames:
+        (tmp_path / "log").mkdir()
+        shutil.copy(request.getfixturevalue("made_once")["sqlite"].removeprefix("sqlite:///"), tmp_path / "log" / "audit.db")
+    return f"sqlite:///{tmp_path}/log/audit.db"
 
 
 @pytest.fixture
 def store(url: str) -> AuditStore:
-    log = AuditStore(url)
-    log.create()
-    return log
+    return AuditStore(url)
 
 
 @pytest.fixture

@@ -120,8 +120,7 @@ parse_json = json.JSONDecoder(parse_constant=refuse).decode
 def task_name(task: dict[str, typing.Any], *kind: str) -> str:
     """The name that is hashed into an event's id; without a kind it just tells task tries apart."""
     parts = [task[key] for key in ("dag_id", "run_id", "task_id", "try_number", "map_index")]
-    name = json.dumps([*parts, *kind], separators=(",", ":"), ensure_ascii=False)
-    return "".join(c if c < "\x80" else json.dumps(c)[1:-1] for c in name)  # 0x7F stays, which Python's own would not leave
+    return json.dumps([*parts, *kind], separators=(",", ":"), ensure_ascii=True)
 
 
 def open_sealed(subject_key: bytes, box: str, event_id: str, path: str) -> str:

@@ -21,6 +21,7 @@ from airgate.audit.event import canonical
 from airgate.audit.spool import Spool
 from airgate.audit.store import AuditStore
 
+pytestmark = pytest.mark.faults
 WRITERS = 3
 SECONDS = float(os.environ.get("AIRGATE_CRASH_SECONDS", "3"))
 SEED = int(os.environ.get("AIRGATE_CRASH_SEED") or random.SystemRandom().randrange(2**32))

@@ -94,9 +94,9 @@ def test_subtrees_of_a_large_old_log_are_stored(old, make):
     assert old.root_at(300) == root_of(leaves[:300])
 
 
-def test_a_new_log_and_an_upgraded_one_have_the_same_tables(old, store):
+def test_a_new_log_and_an_upgraded_one_have_the_same_tables(old, made_once):
     old.create()
-    for log in (old, store):
+    for log in (old, *map(AuditStore, made_once.values())):
         found = log.database.transact(
             lambda connection: {name: {column["name"] for column in inspect(connection).get_columns(name)}
                                 for name in METADATA.tables}, write=False)
