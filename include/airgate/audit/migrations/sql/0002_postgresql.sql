@@ -52,7 +52,9 @@ DECLARE
   suffix text;
   now_text text;
   head record;
-  one record;
+  some_known boolean;
+  known_seq bigint;
+  known bytea;
   leaf_count bigint;
   rest bigint;
   peaks bytea[] := '{}';
@@ -81,24 +83,25 @@ BEGIN
   now_text := to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
   suffix := ',"stored_at":"' || now_text || '"}';
 
-  FOR one IN
-    SELECT given.place::integer AS place, e.seq, e.entry AS known
-    FROM unnest(p_ids) WITH ORDINALITY AS given (id, place) LEFT JOIN airgate_events e ON e.event_id = given.id
-    ORDER BY given.place
-  LOOP
-    IF one.seq IS NOT NULL THEN
-      seqs[one.place] := one.seq;
-      IF NOT p_keep_first AND one.known IS NOT NULL AND
-         substr(one.known, 1, octet_length(one.known) - 43 - length(one.seq::text))
-         <> convert_to('{"event":' || events[one.place] || ',"seq":', 'UTF8') THEN
-        RAISE EXCEPTION USING ERRCODE = 'AG001', MESSAGE = 'recorded with other content',
-          DETAIL = one.place || ' ' || one.seq;
+  -- Nearly always all are new, and then one look is enough.
+  some_known := EXISTS (SELECT 1 FROM airgate_events e WHERE e.event_id = ANY (p_ids));
+  FOR place IN 1..cardinality(p_ids) LOOP
+    known_seq := NULL;
+    IF some_known THEN
+      SELECT e.seq, e.entry INTO known_seq, known FROM airgate_events e WHERE e.event_id = p_ids[place];
+    END IF;
+    IF known_seq IS NOT NULL THEN
+      seqs[place] := known_seq;
+      IF NOT p_keep_first AND known IS NOT NULL AND
+         substr(known, 1, octet_length(known) - 43 - length(known_seq::text))
+         <> convert_to('{"event":' || events[place] || ',"seq":', 'UTF8') THEN
+        RAISE EXCEPTION USING ERRCODE = 'AG001', MESSAGE = 'recorded with other content', DETAIL = place || ' ' || known_seq;
       END IF;
     ELSE
-      entry := convert_to('{"event":' || events[one.place] || ',"seq":' || leaf_count || suffix, 'UTF8');
+      entry := convert_to('{"event":' || events[place] || ',"seq":' || leaf_count || suffix, 'UTF8');
       node := sha256('\x00'::bytea || entry);
-      seqs[one.place] := leaf_count;
-      taken := taken || one.place;
+      seqs[place] := leaf_count;
+      taken := taken || place;
       entries := entries || entry;
       leaves := leaves || node;
       rest := leaf_count;
@@ -142,6 +145,8 @@ BEGIN
   RETURN seqs;
 END $$;
 REVOKE ALL ON FUNCTION airgate_append FROM PUBLIC;
+-- A session keeps its plans: one made while the log was empty would read the whole table for each event ever after.
+ALTER FUNCTION airgate_append SET enable_seqscan = off;
 -- Whoever calls it must not be able to put tables of their own in front of the log's.
 DO $$ BEGIN
   EXECUTE 'ALTER FUNCTION airgate_append SET search_path = ' || quote_ident(current_schema()) || ', pg_temp';
