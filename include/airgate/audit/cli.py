@@ -140,7 +140,9 @@ def _as_row(stored: StoredEvent) -> tuple[str, str, str, str, str]:
     if task:
         mapped = f"[{task.map_index}]" if task.map_index >= 0 else ""
         what.append(f"{task.dag_id} {task.run_id} {task.task_id}{mapped} try {task.try_number}")
-    for key in ("passed", "state", "stage", "reason", "error", "message"):
+    elif event.body.get("dag_id"):
+        what.append(" ".join(str(event.body[key]) for key in ("dag_id", "run_id") if event.body.get(key)))
+    for key in ("change", "alarm", "passed", "state", "stage", "reason", "error", "message"):
         if event.body.get(key) is not None:
             what.append(f"{key}={_short(event.body[key])}")
     if event.recovered:
