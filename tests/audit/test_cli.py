@@ -262,7 +262,8 @@ def test_a_spool_that_cannot_be_read_is_an_error(log, capsys, tmp_path):
 def test_show_names_a_run_that_has_no_task_and_what_was_changed(log, make, capsys):
     run = {"dag_id": "d", "run_id": "manual__1", "state": "success"}
     log.append(make(0).model_copy(update={"kind": "run.ended", "task": None, "body": run}))
-    log.append(make(1).model_copy(update={"kind": "manual.change", "task": None, "body": {"change": "dag.changed", "dag_id": "d"}}))
+    change = {"change": "dag.changed", "dag_id": "d"}
+    log.append(make(1).model_copy(update={"kind": "manual.change", "task": None, "body": change}))
     rows = lines(capsys, "show")[1]
     assert rows[1].endswith("d manual__1, state=success")
     assert rows[2].endswith("d, change=dag.changed")
