@@ -1,3 +1,4 @@
+from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -9,6 +10,7 @@ from airgate.audit import checkpoints, signing
 from airgate.audit.anchors import AnchorError, open_anchors
 from airgate.audit.event import AuditEvent
 from airgate.audit.merkle import root_of
+from airgate.audit.schema import CHECKPOINTS
 from airgate.errors import AuditError
 
 NAME = "audit.example.org/airgate"
@@ -165,3 +167,19 @@ def test_an_anchor_that_fails_is_on_record_once_and_stops_nothing(store, make, k
     alarms = [stored.event.body for stored in store.events(kind="audit.alarm")]
     assert alarms == [{"alarm": "anchor", "anchor": "broken", "size": 1, "message": "broken: it is down"}]
     store.append(make(5))
+
+
+@pytest.mark.parametrize("size", [2, 10**12])
+def test_a_forged_checkpoint_is_neither_followed_nor_anchored(store, make, key, tmp_path, size):
+    """Whoever may add checkpoints could keep the log from being signed, and poison a place that never forgets."""
+    (tmp_path / "kept").mkdir()
+    checkpoints.checkpoint(store, key)
+    store.append_many([make(number) for number in range(5)])
+    text = f"{NAME}\n{size}\n{b64encode(bytes(32)).decode()}\ntime 2026-01-08T06:00:00.000000Z\n".encode()
+    note = text + b"\n" + signer().signature_line(text)
+    store.database.transact(lambda connection: connection.execute(
+        CHECKPOINTS.insert().values(size=size, note=note, made_at="2026-01-08T06:00:00.000000Z")), write=True)
+    with pytest.raises(AuditError, match=r"is not signed by the key that was in force: somebody forged it"):
+        checkpoints.checkpoint(store, key)
+    result = checkpoints.anchor_all(store, open_anchors(f"file://{tmp_path}/kept"))
+    assert [taken for _, taken in result.taken] == [1]

@@ -69,21 +69,21 @@ def test_expiry_drops_contents_keeps_hashes_and_is_an_event(store, make):
     root = store.root_at(5)
     assert retention.due(store, retention.load(), later(61)) == {"default": [0, 2, 3]}
     assert retention.announce(store, retention.load(), later(61), by=KEEPER) == 3
-    assert retention.drop(store, 5) == 0  # no checkpoint covers the announcement
-    assert retention.drop(store, 6) == 3
+    assert retention.drop(store, retention.load(), later(61), 5) == 0  # no checkpoint covers the announcement
+    assert retention.drop(store, retention.load(), later(61), 6) == 3
     assert [stored.seq for stored in store.events()] == [1, 4, 5]
     record = store.events(kind="audit.expired")[0].event
     assert record.body == {"class": "default", "months": 60, "rule": "our own default, five years", "ranges": [[0, 0], [2, 3]]}
     rows = store.database.transact(
         lambda connection: connection.execute(EVENTS.select().order_by(EVENTS.c.seq)).all(), write=False)
     assert [bytes(row.leaf_hash) for row in rows][:5] == leaves
-    assert (rows[0].run_id, rows[0].task_id, rows[0].model) == (None, None, None)
+    assert (rows[0].run_id, rows[0].task_id, rows[0].model) == (None, None, "m")
     assert store.root_at(5) == root
     assert store.verify().line() == "integrity: ok"
     assert store.append(make(0, "task.started", model="m")) == 0  # a repetition is still known
     assert retention.announce(store, retention.load(), later(61), by=KEEPER) == 0
     assert retention.announce(store, retention.load(), later(121), by=KEEPER) == 2
-    assert retention.drop(store, store.head()[0]) == 2
+    assert retention.drop(store, retention.load(), later(121), store.head()[0]) == 2
     assert store.verify().ok
 
 
@@ -93,9 +93,18 @@ def test_expiry_that_was_interrupted_goes_on(store, make):
     assert retention.announce(store, times, later(61), by=KEEPER) == 6  # and then it was killed
     assert store.verify().ok
     assert retention.announce(store, times, later(61), by=KEEPER) == 0
-    assert retention.drop(store, store.head()[0]) == 6
+    assert retention.drop(store, times, later(61), store.head()[0]) == 6
     assert len(store.events(kind="audit.expired")) == 1
     assert store.verify().ok
+
+
+def test_an_announcement_drops_nothing_whose_time_is_not_over(store, make):
+    """Whoever can append could announce the whole log."""
+    store.append_many([make(number) for number in range(4)])
+    times = retention.load()
+    store.append(retention._event("default", times.classes["default"], [[0, 3]], NOW, KEEPER))
+    assert retention.drop(store, times, NOW, store.head()[0]) == 0
+    assert retention.drop(store, times, later(61), store.head()[0]) == 4
 
 
 def test_contents_that_go_without_a_record_are_found(store, make):

@@ -75,3 +75,59 @@ def test_the_writer_can_append_and_verify(server):
     store.append(event)
     assert store.verify().ok
     assert store.head()[0] == 1
+
+
+def offered(kind, event_id, data):
+    """The arguments of one raw call of `airgate_append`, as somebody with the writer's password can make it."""
+    return (data, [event_id], [kind], [None], [None], [None], [None], [None], [None], [None], ["2026-01-08T06:00:00.000000Z"], False)
+
+
+APPEND = ("SELECT airgate_append(%s, %s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], "
+          "%s::integer[], %s::integer[], %s::text[], %s)")
+ID = "00000000-0000-4000-8000-000000000001"
+
+
+@pytest.mark.parametrize(("data", "message"), [
+    ("garbage", "is no event of that id and kind"),
+    ('{"event_id":"x","kind":"audit.key","model":null}', "is no event of that id and kind"),
+    ('{"body":{},"event_id":"%s","kind":"audit.key","model":null,"x":{"kind":"task.failed"}}' % ID, "is no event of that id and kind"),
+    ('{"body":{"a":"%s"},"event_id":"%s","kind":"audit.key","model":null}' % ("x" * 70_000, ID), "is no event of that id and kind"),
+    ('{"body":{,"event_id":"%s","kind":"audit.key","model":null}' % ID, "invalid input syntax for type json"),
+], ids=["garbage", "another id", "another kind after it", "too long", "no JSON"])
+def test_the_writer_cannot_append_what_is_no_event(server, data, message):
+    connection = connect(server, "audit_writer", "airgate_audit")
+    with pytest.raises(psycopg2.Error, match=message), connection.cursor() as cursor:
+        cursor.execute(APPEND, offered("audit.key", ID, data))
+    connection.close()
+
+
+@pytest.mark.parametrize("kind", ["audit.erased", "audit.hold", "audit.expired"])
+def test_what_destroys_is_for_the_owner_to_record(server, kind):
+    data = '{"body":{},"event_id":"%s","kind":"%s","model":null}' % (ID, kind)
+    connection = connect(server, "audit_writer", "airgate_audit")
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege, match=f"{kind} is for the log's owner to record"), \
+            connection.cursor() as cursor:
+        cursor.execute(APPEND, offered(kind, ID, data))
+    connection.close()
+
+
+@pytest.mark.parametrize("values", [
+    "gen_random_uuid(), 'mia', NULL, NULL, NULL", "gen_random_uuid(), 'mia', 'short', NULL, NULL",
+    "gen_random_uuid(), NULL, decode(repeat('00', 32), 'hex'), NULL, NULL",
+])
+def test_a_new_subject_has_a_name_and_a_key(server, values):
+    connection = connect(server, "audit_writer", "airgate_audit")
+    with pytest.raises(psycopg2.errors.RaiseException, match="a new subject has a name and a key of 32 bytes"), \
+            connection.cursor() as cursor:
+        cursor.execute(f"INSERT INTO airgate_subjects (id, name, key, hold, erased_at) VALUES ({values})")
+    connection.close()
+
+
+def test_the_function_looks_into_no_schema_of_others(server):
+    connection = connect(server, "audit_owner", "airgate_audit")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT prosecdef, proconfig FROM pg_proc WHERE proname = 'airgate_append'")
+        [(definer, config)] = cursor.fetchall()
+    connection.close()
+    assert definer
+    assert "search_path=pg_catalog, pg_temp" in config

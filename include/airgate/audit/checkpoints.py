@@ -71,7 +71,10 @@ def rotate(store: AuditStore, old: Signer, new: Signer) -> Note:
                          "needs the key in force")
     # Each attempt has a leaf of its own: only the first checkpoint that covers a leaf can vouch for it.
     _record_key(store, new.public, replaces=old.public, attempt=store.head()[0])
-    return store.database.transact(lambda connection: _sign(connection, [old, new]), write=True)
+    note = store.database.transact(lambda connection: _sign(connection, [old, new]), write=True)
+    if key_in_force(store) != new.public:
+        raise AuditError("another checkpoint came in between, so the new key is not in force: call it again")
+    return note
 
 
 def notes(store: AuditStore) -> list[Note]:
@@ -128,9 +131,11 @@ def anchor_all(store: AuditStore, anchors: Sequence[Anchor]) -> Anchored:
     """
     result = Anchored()
     all_notes = notes(store)
+    keys = succession(keys_named(store), all_notes)
+    sound = [note for note, key in zip(all_notes, keys, strict=False) if key and note.signed_by(key)]
     for anchor in anchors:
         done, failures = _taken_by(store, anchor.name), 0
-        for note in all_notes:
+        for note in sound:  # what somebody else put there must not get into a place that never forgets
             if note.size in done or failures == _FAILURES:
                 continue
             try:
@@ -152,7 +157,10 @@ def _sign(connection: Connection, signers: Sequence[Signer]) -> Note:
     before = _newest(connection)
     size = head(connection).size
     _refuse_strange_keys(connection, size, signers)
-    if before is not None and before.size >= size:
+    if before is not None and (before.size > size or before.root != StoredTree(connection).root(0, before.size)):
+        raise AuditError(f"the newest checkpoint, over {before.size} events, is not one of this log, which has {size}: somebody "
+                         "forged it, or restored an old backup. Run `airgate audit verify --anchors`")
+    if before is not None and before.size == size:
         return before
     made_at = time_text(datetime.now(UTC))
     lines = [signers[0].public.name, str(size), b64encode(StoredTree(connection).root(0, size)).decode()]
@@ -169,7 +177,11 @@ def _refuse_strange_keys(connection: Connection, size: int, signers: Sequence[Si
     query = select(EVENTS.c.seq, EVENTS.c.entry).where(EVENTS.c.kind == "audit.key", EVENTS.c.seq < size).order_by(EVENTS.c.seq)
     named = [_named(row.seq, loads(bytes(row.entry))["event"]["body"]) for row in connection.execute(query) if row.entry]
     rows = connection.execute(select(CHECKPOINTS).order_by(CHECKPOINTS.c.size))
-    current = succession(named, [_parsed(bytes(row.note), row.size) for row in rows])[-1]
+    made = [_parsed(bytes(row.note), row.size) for row in rows]
+    *keys, current = succession(named, made)
+    if made and (keys[-1] is None or not made[-1].signed_by(keys[-1])):
+        raise AuditError(f"the newest checkpoint, over {made[-1].size} events, is not signed by the key that was in force: "
+                         "somebody forged it. Run `airgate audit verify --anchors`")
     if current is not None and current != signers[0].public:
         raise AuditError(f"AIRGATE_AUDIT_KEY is the key {signers[0].public.text()}, but the one in force is {current.text()}. "
                          "Set that, or rotate: `airgate audit rotate-key`")

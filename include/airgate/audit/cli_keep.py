@@ -11,7 +11,7 @@ from typing import Any
 from airgate import settings
 from airgate.audit.event import Actor
 from airgate.audit.store import AuditStore
-from airgate.errors import ConfigError
+from airgate.errors import AuditError, ConfigError
 
 # What changes or destroys is the owner's; the application's role may not.
 OWNER = ("create", "erase", "hold", "release", "expire")
@@ -57,9 +57,13 @@ def keys(store: AuditStore, _args: argparse.Namespace) -> int:
 
 def checkpoint(store: AuditStore, _args: argparse.Namespace) -> int:
     """Sign and anchor. Exit code 1 when an anchor failed."""
-    from airgate.audit import checkpoints, signing
+    from airgate.audit import checkpoints, signing, trust
+    from airgate.audit.anchors import open_anchors
 
     now = settings.load()
+    found = trust.contradictions(store, open_anchors(now.audit_anchors))
+    if found:
+        raise AuditError(f"nothing is signed: {found[0]}. Run `airgate audit verify --anchors`")
     note = checkpoints.checkpoint(store, signing.load(now.audit_key, now.audit_origin))
     return _anchored(store, note.size)
 
@@ -107,7 +111,7 @@ def expire(store: AuditStore, args: argparse.Namespace) -> int:
     if announced:
         checkpoint(store, args)
     signed = checkpoints.newest(store)
-    _print(f"{retention.drop(store, signed.size if signed else 0)} events lost their contents; their hashes stay")
+    _print(f"{retention.drop(store, times, now, signed.size if signed else 0)} events lost their contents; their hashes stay")
     return 0
 
 

@@ -26,6 +26,7 @@ _TRANSIENT = {"40001", "40P01", "55P03", "57P01", "57P02", "57P03"}
 _REFUSED = ("authentication failed", "does not exist", "no pg_hba.conf entry", "permission denied")
 _LONGEST_PAUSE = 2.0
 _NO_TABLE = "42P01"
+_NOT_GRANTED = ("42883", "42501")  # undefined_function, insufficient_privilege
 _WRITES = "airgate_writes"
 _jitter = random.SystemRandom()
 T = TypeVar("T")
@@ -98,6 +99,9 @@ class Database:
         text = " ".join(str(error.orig).split()).rstrip("?.")
         if getattr(error.orig, "pgcode", None) == _NO_TABLE or "no such table" in text:
             return f"there is no audit log at {self.where}; create it with `airgate audit create`"
+        if getattr(error.orig, "pgcode", None) in _NOT_GRANTED:
+            return (f"the audit log at {self.where} is of an older release, or this role may not use it ({text}): as its owner, "
+                    "run `airgate audit create --writer ROLE`")
         for secret in (self.url.password, self.url.query.get("password")):
             text = text.replace(str(secret), "***") if secret else text
         return f"the audit store at {self.where} failed: {text or type(error.orig).__name__}"

@@ -56,8 +56,9 @@ def release(store: AuditStore, name: str, *, by: Actor, reason: str) -> str:
 
 def erased_again(store: AuditStore) -> list[str]:
     """Destroy keys that an older backup brought back, though the log says they were erased; give the subjects' ids."""
-    erased = {str(stored.event.body["subject"]) for stored in store.events(kind="audit.erased") if stored.event.body["erased"]}
-    back = [subject for subject in _everybody(store) if subject.id in erased and subject.key is not None]
+    bodies = [stored.event.body for stored in store.events(kind="audit.erased")]
+    erased = {str(body.get("subject")) for body in bodies if body.get("erased") is True}
+    back = [subject for subject in _everybody(store) if subject.id in erased and subject.key is not None and subject.hold is None]
     for subject in back:
         _set(store, subject, name=None, key=None, erased_at=time_text(datetime.now(UTC)))
     return [subject.id for subject in back]
@@ -77,14 +78,20 @@ def _everybody(store: AuditStore) -> list[Subject]:
 
 
 def _set(store: AuditStore, subject: Subject, **values: object) -> None:
-    def work(connection: Connection) -> None:
-        connection.execute(update(SUBJECTS).where(SUBJECTS.c.id == subject.id).values(**values))
+    def work(connection: Connection) -> int:
+        # Only as it was found: somebody may have put it under hold, or erased it, meanwhile.
+        query = update(SUBJECTS).where(SUBJECTS.c.id == subject.id, SUBJECTS.c.name == subject.name)
+        query = query.where(SUBJECTS.c.hold == subject.hold if subject.hold is not None else SUBJECTS.c.hold.is_(None))
+        return connection.execute(query.values(**values)).rowcount
 
-    store.database.transact(work, write=True)
+    if store.database.transact(work, write=True) != 1:
+        raise AuditError(f"the subject {subject.id} was changed by somebody else meanwhile: look, and try again")
 
 
 def _record(store: AuditStore, kind: Kind, subject: Subject, by: Actor, body: dict[str, object]) -> None:
     now = datetime.now(UTC)
     store.append(AuditEvent.model_validate({
         "event_id": event_id_of(kind, subject.id, time_text(now)), "kind": kind, "occurred_at": now, "actor": by,
-        "source": "cli", "body": {"subject": subject.id, **body}}))
+        "source": "cli", "body": {"subject": subject.id, **body},
+        # What somebody typed, often about the subject: under the key of who typed it.
+        "personal": {"reason": by.name}}))

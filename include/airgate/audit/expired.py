@@ -23,9 +23,14 @@ class Expired:
             self.without.append([seq, seq])
 
     def read(self, seq: int, event: Mapping[str, Any]) -> None:
-        """Take an event's decoded JSON. Raises KeyError, TypeError or ValueError when it is no event."""
-        if event["kind"] == "audit.expired":
-            self.ranges += [(int(first), int(last)) for first, last in event["body"]["ranges"] if int(last) < seq]
+        """Take an event's decoded JSON. A range in another form, or not wholly before the event, explains nothing."""
+        if event["kind"] != "audit.expired":
+            return
+        ranges = event["body"].get("ranges")
+        for pair in ranges if isinstance(ranges, list) else []:
+            match pair:
+                case [int(first), int(last)] if type(first) is type(last) is int and 0 <= first <= last < seq:
+                    self.ranges.append((first, last))
 
     def unexplained(self) -> int | None:
         """Give the first row that nothing explains, None if there is none."""

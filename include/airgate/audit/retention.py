@@ -24,7 +24,8 @@ FILE = Path(__file__).parents[2] / "compliance" / "retention.yaml"
 # An event holds 64 KiB; so many ranges of numbers fit.
 _RANGES = 1500
 _BATCH = 5000
-_GONE = ("entry", "model", "version", "dag_id", "run_id", "task_id", "map_index", "try_number")
+# Model and version stay: by them what was registered once is still known. They name nobody.
+_GONE = ("entry", "dag_id", "run_id", "task_id", "map_index", "try_number")
 
 
 class RetentionClass(Contract):
@@ -108,13 +109,16 @@ def announce(store: AuditStore, retention: Retention, now: datetime, *, by: Acto
     return count
 
 
-def drop(store: AuditStore, signed: int) -> int:
-    """Drop the contents that were announced in the first `signed` events; give of how many. Needs the owner's rights.
+def drop(store: AuditStore, retention: Retention, now: datetime, signed: int) -> int:
+    """Drop the contents that are due and were announced in the first `signed` events; give of how many. For the owner.
 
-    Only what a checkpoint covers counts for whoever verifies, so call it with the newest checkpoint's size.
+    Only what a checkpoint covers counts for whoever verifies, so call it with the newest checkpoint's size. An announcement alone
+    drops nothing: its time must be over, whoever wrote it.
     """
+    announced = _ranges(store, signed)
+    over = sorted(seq for seqs in due(store, retention, now).values() for seq in seqs)
     dropped = 0
-    for first, last in _ranges(store, signed):
+    for first, last in ranges_of(seq for seq in over if any(low <= seq <= high for low, high in announced)):
         for low in range(first, last + 1, _BATCH):
             dropped += _drop(store, low, min(last, low + _BATCH - 1))
     return dropped

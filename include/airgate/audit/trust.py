@@ -6,6 +6,7 @@ an export, with a key that reached them by another way (`airgate.audit.verifier`
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from sqlalchemy import Connection, select
 
@@ -21,13 +22,16 @@ from airgate.errors import AuditError
 
 @dataclass
 class TrustReport:
-    """`reasons` say what contradicts the signatures; `silent` which anchors could not be asked, which is no contradiction."""
+    """`reasons` say what contradicts the signatures; `silent` which anchors could not be asked, which is no contradiction;
+    `believed` that no key was given to begin with.
+    """
 
     integrity: IntegrityReport
     notes: list[Note] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     silent: list[str] = field(default_factory=list)
+    believed: bool = False
 
     @property
     def ok(self) -> bool:
@@ -52,6 +56,8 @@ class TrustReport:
             yield "checkpoints: none yet; `airgate audit checkpoint`, or the DAG audit_upkeep, makes one"
         yield from (f"anchor: {name} agrees" for name in self.asked)
         yield from (f"anchor: could not be asked: {reason}" for reason in self.silent)
+        if self.believed:
+            yield "no AIRGATE_AUDIT_KEY is configured here: the log's own word for its key was believed"
         yield from self.integrity.notices
 
 
@@ -67,26 +73,39 @@ def verify(store: AuditStore, key: VerifierKey | None, anchors: Sequence[Anchor]
     `key` is the public half of the key that is configured; without it, the keys that the log itself names are believed.
     Raises AuditError when the store cannot be read.
     """
+    # The anchors first: a checkpoint is in the database before any anchor has it.
+    held, silent = _held(anchors)
+    receipts = {anchor.name: store.database.transact(partial(_receipts, anchor=anchor.name), write=False) for anchor in anchors}
     try:
         notes = checkpoints.notes(store)
         named = checkpoints.keys_named(store)
     except AuditError as error:
         return TrustReport(store.verify(), reasons=[str(error)])
     sizes = {note.size for note in notes}
-    held, silent = _held(anchors)
     wanted = sizes | {size for found in held.values() for size in found}
     signed = notes[-1].size if notes else 0
     integrity = store.database.transact(lambda connection: verify_database(connection, wanted, signed), write=False)
-    report = TrustReport(integrity, notes, silent=silent)
+    report = TrustReport(integrity, notes, silent=silent, believed=key is None and bool(notes))
     keys = checkpoints.succession(named, notes)
     report.reasons += _key_differs(key, keys[-1])
     report.reasons += _chain_differs(notes, keys, integrity)
     for anchor in anchors:
         if anchor.name in held:
-            reasons = [*_anchor_differs(anchor.name, held[anchor.name], report), *_receipts_differ(store, anchor, report)]
+            reasons = [*_anchor_differs(anchor.name, held[anchor.name], report),
+                       *_receipts_differ(anchor, receipts[anchor.name], report)]
             report.reasons += reasons
             report.asked += [] if reasons else [anchor.name]
     return report
+
+
+def contradictions(store: AuditStore, anchors: Sequence[Anchor]) -> list[str]:
+    """Say what the anchors hold that the database does not, without hashing the log: asked before anything new is signed.
+
+    Else whoever rebuilt the log and removed its checkpoints would have it signed by the next hour's run.
+    """
+    held, _ = _held(anchors)
+    report = TrustReport(IntegrityReport(True, *store.head()), checkpoints.notes(store))
+    return [reason for name, found in held.items() for reason in _anchor_differs(name, found, report)]
 
 
 def _held(anchors: Sequence[Anchor]) -> tuple[dict[str, dict[int, bytes]], list[str]]:
@@ -135,10 +154,10 @@ def _anchor_differs(name: str, held: dict[int, bytes], report: TrustReport) -> I
             yield f"{name} holds a checkpoint over {size} events that is missing in the database"
 
 
-def _receipts_differ(store: AuditStore, anchor: Anchor, report: TrustReport) -> Iterator[str]:
+def _receipts_differ(anchor: Anchor, receipts: list[tuple[int, bytes]], report: TrustReport) -> Iterator[str]:
     """What the anchor took, by our record, it must still vouch for."""
     by_size = {note.size: note for note in report.notes}
-    for size, receipt in store.database.transact(lambda connection: _receipts(connection, anchor.name), write=False):
+    for size, receipt in receipts:
         note = by_size.get(size)
         if note is None:
             yield f"{anchor.name} took a checkpoint over {size} events that is missing in the database"

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from airgate import redaction
 from airgate.audit.event import Actor, AuditEvent, event_id_of
 from airgate.audit.store import AuditStore
 from airgate.contracts.payloads import DriftVerdict
@@ -18,7 +19,7 @@ def record(store: AuditStore, verdict: DriftVerdict, user: str) -> AuditEvent:
     Raises AuditError when the store cannot take it.
     """
     source = SOURCE if verdict.source.strip().lower() == "airgate" else verdict.source
-    body = verdict.model_copy(update={"source": source}).model_dump(mode="json", exclude={"event_id"})
+    body = redaction.masked(verdict.model_copy(update={"source": source}).model_dump(mode="json", exclude={"event_id"}))
     event_id = event_id_of("drift.verdict", "outside", fingerprint(body))
     earlier = store.get(event_id)
     if earlier is not None:

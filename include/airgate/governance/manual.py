@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 BODY_LIMIT = 8 * 1024
 
-_API = re.compile(r"(?:^|/)api/v2/(?P<rest>.+?)/?$")
+# DOTALL and the true end: an id may hold a line break, and must not hide a change.
+_API = re.compile(r"(?:^|/)api/v2/(?P<rest>.+?)/?\Z", re.DOTALL)
 _IDS = re.compile(
     r"^dags/(?P<dag_id>[^/]+)"
     r"(?:/dagRuns/(?P<run_id>[^/]+)(?:/taskInstances/(?P<task_id>[^/]+)(?:/(?P<map_index>-?\d+)(?=/|$))?)?)?")

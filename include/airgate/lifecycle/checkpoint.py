@@ -5,6 +5,7 @@ from typing import Any
 from airflow.sdk import BaseOperator
 
 from airgate import settings
+from airgate.errors import AuditError
 from airgate.lifecycle import recording
 
 
@@ -13,14 +14,17 @@ class CheckpointOperator(BaseOperator):
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Give {"size", "root", "anchored", "failed"}. Raises ConfigError without a key, AuditError when the log fails."""
-        from airgate.audit import checkpoints, signing
+        from airgate.audit import checkpoints, signing, trust
         from airgate.audit.anchors import open_anchors
 
         now = settings.load()
-        store = recording.store()
+        store, anchors = recording.store(), open_anchors(now.audit_anchors)
+        found = trust.contradictions(store, anchors)
+        if found:
+            raise AuditError(f"nothing is signed: {found[0]}. Run `airgate audit verify --anchors`")
         note = checkpoints.checkpoint(store, signing.load(now.audit_key, now.audit_origin))
         self.log.info("the first %d events are signed: root %s", note.size, note.root.hex())
-        anchored = checkpoints.anchor_all(store, open_anchors(now.audit_anchors))
+        anchored = checkpoints.anchor_all(store, anchors)
         for anchor, size in anchored.taken:
             self.log.info("checkpoint %d is in %s", size, anchor)
         for failure in anchored.failed:

@@ -29,8 +29,8 @@ def in_reasons(reasons: Sequence[str], people: Iterable[str]) -> dict[str, str]:
     names = {canonical_person(person): person for person in people}
     found = {}
     for place, reason in enumerate(reasons):
-        words = set(re.findall(r"[^\s,;:]+", reason.casefold()))
-        named = next((person for name, person in names.items() if name in words), None)
+        text = reason.casefold()
+        named = next((person for name, person in names.items() if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text)), None)
         if named is not None:
             found[f"reasons.{place}"] = named
     return found

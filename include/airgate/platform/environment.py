@@ -134,7 +134,8 @@ def for_airflow(installation: Installation) -> dict[str, str]:
         "AIRGATE_AUDIT_ANCHORS": layout.audit_anchor.as_uri(),
     }
     ours |= {name: os.environ[name] for name in ours if name.startswith("AIRGATE_AUDIT_") and os.environ.get(name)}
-    return common(installation) | {f"AIRFLOW__{name}": value for name, value in settings.items()} | ours
+    inherited = {name: value for name, value in common(installation).items() if name != "AIRGATE_AUDIT_OWNER_URL"}
+    return inherited | {f"AIRFLOW__{name}": value for name, value in settings.items()} | ours
 
 
 def audit_url(installation: Installation) -> str:

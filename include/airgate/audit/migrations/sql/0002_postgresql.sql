@@ -53,6 +53,8 @@ DECLARE
   now_text text;
   head record;
   some_known boolean;
+  mark text;
+  at integer;
   known_seq bigint;
   known bytea;
   leaf_count bigint;
@@ -71,7 +73,7 @@ DECLARE
   hashes bytea[];
   new_frontier bytea := '';
 BEGIN
-  SELECT h.size, h.frontier INTO head FROM airgate_head h WHERE h.id = 1 FOR UPDATE;
+  SELECT h.size, h.frontier INTO head FROM @schema@.airgate_head h WHERE h.id = 1 FOR UPDATE;
   IF NOT FOUND THEN
     RAISE EXCEPTION USING MESSAGE = 'the audit log''s head row is gone: somebody with the owner''s rights removed it';
   END IF;
@@ -84,21 +86,35 @@ BEGIN
   suffix := ',"stored_at":"' || now_text || '"}';
 
   -- Nearly always all are new, and then one look is enough.
-  some_known := EXISTS (SELECT 1 FROM airgate_events e WHERE e.event_id = ANY (p_ids));
+  FOR place IN 1..cardinality(p_ids) LOOP
+    -- Whoever calls this may not be us: what is not an event of that id and kind would break the log for good. Top-level
+    -- keys stand in this order, and after "kind" none has that name.
+    mark := ',"event_id":"' || p_ids[place]::text || '","kind":"' || p_kinds[place] || '","model":';
+    at := strpos(events[place], mark);
+    IF at = 0 OR strpos(substr(events[place], at + length(mark)), '"kind":"') > 0 OR octet_length(events[place]) > 65536
+       OR json_typeof(events[place]::json) <> 'object' THEN
+      RAISE EXCEPTION USING MESSAGE = 'what is offered at position ' || place::text || ' is no event of that id and kind';
+    END IF;
+    IF p_kinds[place] IN ('audit.erased', 'audit.hold', 'audit.expired') AND NOT pg_has_role(session_user,
+       (SELECT c.relowner FROM pg_class c WHERE c.oid = '@schema@.airgate_events'::regclass), 'USAGE') THEN
+      RAISE EXCEPTION USING ERRCODE = '42501', MESSAGE = p_kinds[place] || ' is for the log''s owner to record';
+    END IF;
+  END LOOP;
+  some_known := EXISTS (SELECT 1 FROM @schema@.airgate_events e WHERE e.event_id = ANY (p_ids));
   FOR place IN 1..cardinality(p_ids) LOOP
     known_seq := NULL;
     IF some_known THEN
-      SELECT e.seq, e.entry INTO known_seq, known FROM airgate_events e WHERE e.event_id = p_ids[place];
+      SELECT e.seq, e.entry INTO known_seq, known FROM @schema@.airgate_events e WHERE e.event_id = p_ids[place];
     END IF;
     IF known_seq IS NOT NULL THEN
       seqs[place] := known_seq;
       IF NOT p_keep_first AND known IS NOT NULL AND
          substr(known, 1, octet_length(known) - 43 - length(known_seq::text))
          <> convert_to('{"event":' || events[place] || ',"seq":', 'UTF8') THEN
-        RAISE EXCEPTION USING ERRCODE = 'AG001', MESSAGE = 'recorded with other content', DETAIL = place || ' ' || known_seq;
+        RAISE EXCEPTION USING ERRCODE = 'AG001', MESSAGE = 'recorded with other content', DETAIL = place::text || ' ' || known_seq::text;
       END IF;
     ELSE
-      entry := convert_to('{"event":' || events[place] || ',"seq":' || leaf_count || suffix, 'UTF8');
+      entry := convert_to('{"event":' || events[place] || ',"seq":' || leaf_count::text || suffix, 'UTF8');
       node := sha256('\x00'::bytea || entry);
       seqs[place] := leaf_count;
       taken := taken || place;
@@ -126,13 +142,13 @@ BEGIN
     RETURN seqs;
   END IF;
 
-  INSERT INTO airgate_events (seq, event_id, kind, model, version, dag_id, run_id, task_id, map_index, try_number,
+  INSERT INTO @schema@.airgate_events (seq, event_id, kind, model, version, dag_id, run_id, task_id, map_index, try_number,
     occurred_at, stored_at, leaf_hash, entry)
   SELECT seqs[t.place], p_ids[t.place], p_kinds[t.place], p_models[t.place], p_versions[t.place], p_dags[t.place],
     p_runs[t.place], p_tasks[t.place], p_map_indexes[t.place], p_tries[t.place], p_occurred[t.place], now_text, t.leaf, t.data
   FROM unnest(taken, leaves, entries) AS t (place, leaf, data);
   IF levels IS NOT NULL THEN
-    INSERT INTO airgate_tree SELECT * FROM unnest(levels, indexes, hashes);
+    INSERT INTO @schema@.airgate_tree SELECT * FROM unnest(levels, indexes, hashes);
   END IF;
   FOR i IN 1..depth LOOP
     new_frontier := new_frontier || peaks[i];
@@ -141,16 +157,15 @@ BEGIN
   FOR i IN REVERSE depth - 1..1 LOOP
     node := sha256('\x01'::bytea || peaks[i] || node);
   END LOOP;
-  UPDATE airgate_head h SET size = leaf_count, root = node, frontier = new_frontier WHERE h.id = 1;
+  UPDATE @schema@.airgate_head h SET size = leaf_count, root = node, frontier = new_frontier WHERE h.id = 1;
   RETURN seqs;
 END $$;
 REVOKE ALL ON FUNCTION airgate_append FROM PUBLIC;
 -- A session keeps its plans: one made while the log was empty would read the whole table for each event ever after.
 ALTER FUNCTION airgate_append SET enable_seqscan = off;
--- Whoever calls it must not be able to put tables of their own in front of the log's.
-DO $$ BEGIN
-  EXECUTE 'ALTER FUNCTION airgate_append SET search_path = ' || quote_ident(current_schema()) || ', pg_temp';
-END $$;
+-- It runs with the owner's rights: no table, function or operator of somebody else's may come in between. Its own tables are named
+-- with their schema.
+ALTER FUNCTION airgate_append SET search_path = pg_catalog, pg_temp;
 
 CREATE OR REPLACE FUNCTION airgate_refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
   RAISE EXCEPTION USING MESSAGE = TG_OP || ' on ' || TG_TABLE_NAME || ' is refused: ' ||
@@ -173,6 +188,13 @@ CREATE TRIGGER airgate_subjects_fixed BEFORE UPDATE ON airgate_subjects FOR EACH
   WHEN (NOT (NEW.id = OLD.id AND (NEW.key IS NOT DISTINCT FROM OLD.key OR NEW.key IS NULL)
     AND (NEW.name IS NOT DISTINCT FROM OLD.name OR NEW.name IS NULL)))
   EXECUTE FUNCTION airgate_refuse();
+
+CREATE FUNCTION airgate_refuse_subject() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  RAISE EXCEPTION USING MESSAGE = 'INSERT on airgate_subjects is refused: a new subject has a name and a key of 32 bytes';
+END $$;
+CREATE TRIGGER airgate_subjects_whole BEFORE INSERT ON airgate_subjects FOR EACH ROW
+  WHEN (NEW.name IS NULL OR NEW.key IS NULL OR octet_length(NEW.key) <> 32 OR NEW.hold IS NOT NULL OR NEW.erased_at IS NOT NULL)
+  EXECUTE FUNCTION airgate_refuse_subject();
 
 -- ENABLE ALWAYS: a session in replica mode skips ordinary triggers.
 DO $$

@@ -75,6 +75,13 @@ CREATE TRIGGER airgate_receipts_no_update BEFORE UPDATE ON airgate_receipts
   BEGIN SELECT RAISE(ABORT, 'UPDATE on airgate_receipts is refused: the audit log is append-only'); END;
 CREATE TRIGGER airgate_receipts_no_delete BEFORE DELETE ON airgate_receipts
   BEGIN SELECT RAISE(ABORT, 'DELETE on airgate_receipts is refused: the audit log is append-only'); END;
+CREATE TRIGGER airgate_receipts_no_replace BEFORE INSERT ON airgate_receipts
+  WHEN EXISTS (SELECT 1 FROM airgate_receipts WHERE size = NEW.size AND anchor = NEW.anchor)
+  BEGIN SELECT RAISE(ABORT, 'REPLACE on airgate_receipts is refused: the audit log is append-only'); END;
+CREATE TRIGGER airgate_subjects_whole BEFORE INSERT ON airgate_subjects
+  WHEN NEW.name IS NULL OR NEW.key IS NULL OR length(NEW.key) <> 32 OR NEW.hold IS NOT NULL OR NEW.erased_at IS NOT NULL
+    OR EXISTS (SELECT 1 FROM airgate_subjects WHERE id = NEW.id)
+  BEGIN SELECT RAISE(ABORT, 'INSERT on airgate_subjects is refused: a new subject has a name and a key of 32 bytes'); END;
 
 -- A subject's key may be destroyed and its hold set or lifted; a key is never exchanged, nor does it come back.
 CREATE TRIGGER airgate_subjects_no_exchange BEFORE UPDATE ON airgate_subjects

@@ -24,7 +24,9 @@ def upgrade() -> None:
     dialect = connection.dialect.name
     text = (Path(__file__).parents[1] / "sql" / f"{revision}_{dialect}.sql").read_text(encoding="utf-8")
     if dialect == "postgresql":
-        connection.exec_driver_sql(text)
+        quote = connection.dialect.identifier_preparer.quote_identifier
+        schema = quote(str(connection.exec_driver_sql("SELECT current_schema()").scalar()))
+        connection.exec_driver_sql(text.replace("@schema@", schema))
     else:
         for statement in _statements(text):
             connection.exec_driver_sql(statement)
