@@ -121,3 +121,8 @@ def test_what_is_about_the_user_is_marked_as_the_users():
         {"user_id": "ana", "request": "ana"}, {"user_id": "ana"}]
     [event] = events(classify("POST", "/api/v2/connections"), ANA, "", {"extra": "token"})
     assert event.personal == {"user_id": "ana"}
+
+
+def test_an_id_with_a_line_break_hides_no_change():
+    found = classify("PATCH", "/api/v2/dags/d/dagRuns/abc\n/taskInstances/apply")
+    assert found is not None and found.change == "task.changed" and found.run_id == "abc\n"

@@ -79,20 +79,21 @@ def test_the_writer_can_append_and_verify(server):
 
 def offered(kind, event_id, data):
     """The arguments of one raw call of `airgate_append`, as somebody with the writer's password can make it."""
-    return (data, [event_id], [kind], [None], [None], [None], [None], [None], [None], [None], ["2026-01-08T06:00:00.000000Z"], False)
+    return (data, [event_id], [kind], *[[None]] * 7, ["2026-01-08T06:00:00.000000Z"], False)
 
 
 APPEND = ("SELECT airgate_append(%s, %s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], "
           "%s::integer[], %s::integer[], %s::text[], %s)")
 ID = "00000000-0000-4000-8000-000000000001"
+KEY_EVENT = f'"event_id":"{ID}","kind":"audit.key","model":null'
 
 
 @pytest.mark.parametrize(("data", "message"), [
     ("garbage", "is no event of that id and kind"),
     ('{"event_id":"x","kind":"audit.key","model":null}', "is no event of that id and kind"),
-    ('{"body":{},"event_id":"%s","kind":"audit.key","model":null,"x":{"kind":"task.failed"}}' % ID, "is no event of that id and kind"),
-    ('{"body":{"a":"%s"},"event_id":"%s","kind":"audit.key","model":null}' % ("x" * 70_000, ID), "is no event of that id and kind"),
-    ('{"body":{,"event_id":"%s","kind":"audit.key","model":null}' % ID, "invalid input syntax for type json"),
+    (f'{{"body":{{}},{KEY_EVENT},"x":{{"kind":"task.failed"}}}}', "is no event of that id and kind"),
+    (f'{{"body":{{"a":"{"x" * 70_000}"}},{KEY_EVENT}}}', "is no event of that id and kind"),
+    (f'{{"body":{{,{KEY_EVENT}}}', "invalid input syntax for type json"),
 ], ids=["garbage", "another id", "another kind after it", "too long", "no JSON"])
 def test_the_writer_cannot_append_what_is_no_event(server, data, message):
     connection = connect(server, "audit_writer", "airgate_audit")
@@ -103,7 +104,7 @@ def test_the_writer_cannot_append_what_is_no_event(server, data, message):
 
 @pytest.mark.parametrize("kind", ["audit.erased", "audit.hold", "audit.expired"])
 def test_what_destroys_is_for_the_owner_to_record(server, kind):
-    data = '{"body":{},"event_id":"%s","kind":"%s","model":null}' % (ID, kind)
+    data = f'{{"body":{{}},"event_id":"{ID}","kind":"{kind}","model":null}}'
     connection = connect(server, "audit_writer", "airgate_audit")
     with pytest.raises(psycopg2.errors.InsufficientPrivilege, match=f"{kind} is for the log's owner to record"), \
             connection.cursor() as cursor:
