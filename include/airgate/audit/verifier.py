@@ -4,9 +4,10 @@
 
 Exit code 0: ok. 1: tampered. 3: incomplete. 2: it cannot be read, or the command is wrong.
 
-It implements docs/audit-format.md, whose sections are meant by numbers here, and shares no code with what wrote the log, so that
-an error there is not repeated. An export comes from somebody who may have an interest in the verdict: nothing in it is believed,
-no name in it is followed, and memory does not grow with the log (an account of completeness needs about 100 bytes a task).
+It implements docs/audit-format.md, whose sections are meant by numbers here, and imports nothing of Airgate's; those
+who sign take the form of notes and keys from here. An export comes from somebody who may have an interest in the verdict: nothing
+in it is believed, no name in it is followed, and memory does not grow with the log (an account of completeness needs about 100
+bytes a task).
 """
 
 import argparse
