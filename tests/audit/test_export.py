@@ -8,9 +8,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.audit.under_attack import InDatabase
 
-from airgate.audit import checkpoints, erasure, signing, verifier
+from airgate.audit import checkpoints, erasure, retention, signing, verifier
 from airgate.audit.event import Actor
-from airgate.audit.export import export
+from airgate.audit.export import export, newest_dropped
 from airgate.audit.extract import extract
 from airgate.audit.schema import RECEIPTS
 from airgate.errors import AuditError
@@ -260,3 +260,11 @@ def test_a_checkpoint_by_a_stranger_proves_nothing(log, url, tmp_path):
     with pytest.raises(AuditError, match=r"these events cannot be proven: the checkpoint at 9 is not signed by .*audit verify`"):
         extract(log, tmp_path / "extract", origin=NAME, model="m")
     assert not (tmp_path / "extract").exists()
+
+
+def test_what_ended_before_the_newest_dropped_event_is_not_asked_for(store, make):
+    store.append_many([make(number) for number in range(3)])
+    assert newest_dropped(store) is None
+    stored = store.events()[1].stored_at
+    assert retention._drop(store, 0, 1) == 2
+    assert newest_dropped(store) == stored

@@ -34,13 +34,14 @@ def run_export(store: AuditStore, args: argparse.Namespace) -> int:
 def _export(store: AuditStore, args: argparse.Namespace) -> int:
     if args.model or args.run:
         return _extract(store, args)
-    from airgate.audit.export import export
+    from airgate.audit.export import export, newest_dropped
 
     tries = None
     if args.complete:
         from airgate.audit.airflow_account import RestAccount
 
-        tries = RestAccount.from_environment().tries()
+        since = newest_dropped(store)
+        tries = (at for at in RestAccount.from_environment().tries() if since is None or at.end is None or at.end > since)
     made = export(store, args.folder, origin=settings.load().audit_origin, readable=args.readable, account=tries)
     told = f", {made.tries} task tries told by Airflow" if made.tries is not None else ""
     _print(f"{made.folder}: {made.size} events, {made.checkpoints} checkpoints{told}")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 from uuid import uuid4
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from airgate.audit import subject_keys
 from airgate.audit.canonical_json import loads
@@ -49,6 +49,14 @@ class TryTold(Protocol):
     def state(self) -> str | None: ...  # noqa: D102
     @property
     def end(self) -> datetime | None: ...  # noqa: D102
+
+
+def newest_dropped(store: AuditStore) -> datetime | None:
+    """Give when the newest event without contents was stored, None if all have theirs: what ended before cannot be held
+    against the log any more."""
+    query = select(func.max(EVENTS.c.stored_at)).where(EVENTS.c.entry.is_(None))
+    found = store.database.transact(lambda connection: connection.execute(query).scalar(), write=False)
+    return datetime.fromisoformat(found) if found else None
 
 
 @dataclass(frozen=True)
