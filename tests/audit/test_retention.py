@@ -133,6 +133,13 @@ def test_a_range_into_the_future_explains_nothing():
     assert expired.unexplained() == 4
 
 
+@given(st.sets(st.integers(0, 60)), st.lists(st.tuples(st.integers(0, 60), st.integers(0, 8)), max_size=6))
+def test_numbers_within_ranges(numbers, drawn):
+    ranges = sorted((first, first + more) for first, more in drawn)
+    expected = [seq for seq in sorted(numbers) if any(first <= seq <= last for first, last in ranges)]
+    assert list(retention._within(sorted(numbers), ranges)) == expected
+
+
 @given(st.sets(st.integers(0, 200)))
 def test_ranges_say_what_the_numbers_say(numbers):
     ranges = retention.ranges_of(sorted(numbers))

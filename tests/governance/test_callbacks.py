@@ -10,7 +10,6 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance, _run_task_state_change_callbacks
 from airflow.sdk.log import mask_secret
 
-from airgate.audit.store import AuditStore
 from airgate.governance import callbacks, policies
 from airgate.runtime.operator import StepTask
 from airgate.runtime.plan import StepPlan
@@ -23,15 +22,6 @@ class Step(StepTask, BaseOperator):
     def __init__(self, **options):
         super().__init__(**options)
         self.hold(StepPlan(function="tumour.steps:train", returns="model"))
-
-
-@pytest.fixture
-def store(tmp_path, monkeypatch):
-    url = f"sqlite:///{tmp_path}/audit.db"
-    monkeypatch.setenv("AIRGATE_AUDIT_URL", url)
-    store = AuditStore(url)
-    store.create()
-    return store
 
 
 def context(task, map_index=-1, **extra):

@@ -10,18 +10,8 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.sdk.log import mask_logs, mask_secret
 
-from airgate.audit.store import AuditStore
 from airgate.governance import callbacks
 from airgate.governance.task_output import mask_task_output
-
-
-@pytest.fixture
-def store(tmp_path, monkeypatch):
-    url = f"sqlite:///{tmp_path}/audit.db"
-    monkeypatch.setenv("AIRGATE_AUDIT_URL", url)
-    store = AuditStore(url)
-    store.create()
-    return store
 
 
 def context(**conf):

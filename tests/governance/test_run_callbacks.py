@@ -13,22 +13,12 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
 
 from airgate.audit.airflow_account import _run_of
-from airgate.audit.store import AuditStore
 from airgate.governance import policies
 
 END = datetime(2026, 1, 8, 12, 30, 0, 123456, tzinfo=UTC)
 VERSION = uuid4()
 REFERENCE = {"asset": {"name": "rows", "uri": "x://rows", "extra": {}}, "extra": {}, "source_task_id": None,
              "source_dag_id": None, "source_run_id": None, "source_map_index": None, "source_aliases": [], "timestamp": END}
-
-
-@pytest.fixture
-def store(tmp_path, monkeypatch):
-    url = f"sqlite:///{tmp_path}/audit.db"
-    monkeypatch.setenv("AIRGATE_AUDIT_URL", url)
-    store = AuditStore(url)
-    store.create()
-    return store
 
 
 @pytest.fixture

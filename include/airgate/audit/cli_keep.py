@@ -6,12 +6,15 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airgate import settings
 from airgate.audit.event import Actor
 from airgate.audit.store import AuditStore
-from airgate.errors import AuditError, ConfigError
+from airgate.errors import ConfigError
+
+if TYPE_CHECKING:
+    from airgate.audit.anchors import Anchor
 
 # What changes or destroys is the owner's; the application's role may not.
 OWNER = ("create", "erase", "hold", "release", "expire")
@@ -57,15 +60,12 @@ def keys(store: AuditStore, _args: argparse.Namespace) -> int:
 
 def checkpoint(store: AuditStore, _args: argparse.Namespace) -> int:
     """Sign and anchor. Exit code 1 when an anchor failed."""
-    from airgate.audit import checkpoints, signing, trust
-    from airgate.audit.anchors import open_anchors
+    from airgate.audit import checkpoints, signing
 
     now = settings.load()
-    found = trust.contradictions(store, open_anchors(now.audit_anchors))
-    if found:
-        raise AuditError(f"nothing is signed: {found[0]}. Run `airgate audit verify --anchors`")
+    anchors = _agreeing(store)
     note = checkpoints.checkpoint(store, signing.load(now.audit_key, now.audit_origin))
-    return _anchored(store, note.size)
+    return _anchored(store, note.size, anchors)
 
 
 def rotate_key(store: AuditStore, args: argparse.Namespace) -> int:
@@ -74,9 +74,10 @@ def rotate_key(store: AuditStore, args: argparse.Namespace) -> int:
 
     now = settings.load()
     new = signing.load(args.new, now.audit_origin)
+    anchors = _agreeing(store)
     note = checkpoints.rotate(store, signing.load(now.audit_key, now.audit_origin), new)
     _print(f"from here on {new.public.text()} signs: set AIRGATE_AUDIT_KEY={args.new}")
-    return _anchored(store, note.size)
+    return _anchored(store, note.size, anchors)
 
 
 def erase(store: AuditStore, args: argparse.Namespace) -> int:
@@ -131,11 +132,19 @@ def _about(store: AuditStore, args: argparse.Namespace, done: str, what: str) ->
     return 0
 
 
-def _anchored(store: AuditStore, size: int) -> int:
-    from airgate.audit import checkpoints
+def _agreeing(store: AuditStore) -> "list[Anchor]":
+    from airgate.audit import trust
     from airgate.audit.anchors import open_anchors
 
-    result = checkpoints.anchor_all(store, open_anchors(settings.load().audit_anchors))
+    anchors = open_anchors(settings.load().audit_anchors)
+    trust.require_agreement(store, anchors)
+    return anchors
+
+
+def _anchored(store: AuditStore, size: int, anchors: "list[Anchor]") -> int:
+    from airgate.audit import checkpoints
+
+    result = checkpoints.anchor_all(store, anchors)
     _print(f"checkpoint of {size} events; {len(result.taken)} handed to anchors")
     for failure in result.failed:
         _print(f"  not anchored, and on record: {failure}")

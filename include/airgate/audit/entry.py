@@ -18,7 +18,6 @@ from airgate.errors import AuditError
 _OF_EVENT = ("event_id", "kind", "model", "version", "occurred_at")
 _OF_TASK = ("dag_id", "run_id", "task_id", "map_index", "try_number")
 _NO_TASK: dict[str, Any] = dict.fromkeys(_OF_TASK)
-SEARCHED = (*_OF_EVENT, *_OF_TASK)
 
 
 @dataclass(frozen=True)

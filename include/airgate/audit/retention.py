@@ -4,7 +4,8 @@ First it is announced on record (`announce`), then a checkpoint signs that, then
 only an announcement that is signed, or whoever rules the database could drop what he likes and announce it himself.
 """
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -101,7 +102,8 @@ def announce(store: AuditStore, retention: Retention, now: datetime, *, by: Acto
     announced = _ranges(store, None)
     count = 0
     for name, seqs in due(store, retention, now).items():
-        new = [seq for seq in seqs if not any(first <= seq <= last for first, last in announced)]
+        known = set(_within(seqs, announced))
+        new = [seq for seq in seqs if seq not in known]
         ranges = ranges_of(new)
         for start in range(0, len(ranges), _RANGES):
             store.append_if_absent(_event(name, retention.classes[name], ranges[start : start + _RANGES], now, by))
@@ -118,10 +120,20 @@ def drop(store: AuditStore, retention: Retention, now: datetime, signed: int) ->
     announced = _ranges(store, signed)
     over = sorted(seq for seqs in due(store, retention, now).values() for seq in seqs)
     dropped = 0
-    for first, last in ranges_of(seq for seq in over if any(low <= seq <= high for low, high in announced)):
+    for first, last in ranges_of(_within(over, announced)):
         for low in range(first, last + 1, _BATCH):
             dropped += _drop(store, low, min(last, low + _BATCH - 1))
     return dropped
+
+
+def _within(seqs: Iterable[int], ranges: Sequence[tuple[int, int]]) -> Iterator[int]:
+    """Give those of ascending numbers that lie in one of the ranges, which are in order and may overlap; one walk over both."""
+    waiting, last = deque(ranges), -1
+    for seq in seqs:
+        while waiting and waiting[0][0] <= seq:
+            last = max(last, waiting.popleft()[1])
+        if seq <= last:
+            yield seq
 
 
 def ranges_of(seqs: Iterable[int]) -> list[list[int]]:

@@ -98,11 +98,18 @@ def verify(store: AuditStore, key: VerifierKey | None, anchors: Sequence[Anchor]
     return report
 
 
-def contradictions(store: AuditStore, anchors: Sequence[Anchor]) -> list[str]:
-    """Say what the anchors hold that the database does not, without hashing the log: asked before anything new is signed.
+def require_agreement(store: AuditStore, anchors: Sequence[Anchor]) -> None:
+    """Call before anything new is signed. Raises AuditError when an anchor holds a checkpoint that the database lacks.
 
     Else whoever rebuilt the log and removed its checkpoints would have it signed by the next hour's run.
     """
+    found = contradictions(store, anchors)
+    if found:
+        raise AuditError(f"nothing is signed: {found[0]}. Run `airgate audit verify --anchors`")
+
+
+def contradictions(store: AuditStore, anchors: Sequence[Anchor]) -> list[str]:
+    """Say what the anchors hold that the database does not, without hashing the log."""
     held, _ = _held(anchors)
     report = TrustReport(IntegrityReport(True, *store.head()), checkpoints.notes(store))
     return [reason for name, found in held.items() for reason in _anchor_differs(name, found, report)]

@@ -5,7 +5,6 @@ from typing import Any
 from airflow.sdk import BaseOperator
 
 from airgate import settings
-from airgate.errors import AuditError
 from airgate.lifecycle import recording
 
 
@@ -19,9 +18,7 @@ class CheckpointOperator(BaseOperator):
 
         now = settings.load()
         store, anchors = recording.store(), open_anchors(now.audit_anchors)
-        found = trust.contradictions(store, anchors)
-        if found:
-            raise AuditError(f"nothing is signed: {found[0]}. Run `airgate audit verify --anchors`")
+        trust.require_agreement(store, anchors)
         note = checkpoints.checkpoint(store, signing.load(now.audit_key, now.audit_origin))
         self.log.info("the first %d events are signed: root %s", note.size, note.root.hex())
         anchored = checkpoints.anchor_all(store, anchors)

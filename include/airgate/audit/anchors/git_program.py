@@ -35,13 +35,6 @@ class Git:
             raise self.error(arguments[0], error)
         return output
 
-    def succeeds(self, *arguments: str) -> bool:
-        """Run a command that answers a question. Raises AnchorError when it gives no answer."""
-        code, _, error = self.run(*arguments)
-        if code not in (0, 1):
-            raise self.error(arguments[0], error)
-        return code == 0
-
     def run(self, *arguments: str, stdin: bytes = b"", index: Path | None = None) -> tuple[int, bytes, str]:
         """Run a command and give exit status, output and errors. Raises AnchorError when it cannot run, or takes too long."""
         settings = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
