@@ -4,7 +4,8 @@ from airgate.authoring import assets
 from airgate.authoring.catalog import sound_models
 from airgate.authoring.dags import model_dag
 from airgate.lifecycle.approval import ask
-from airgate.lifecycle.promotion import ApplyPromotion, RequestPromotion
+from airgate.lifecycle.promotion import ApplyPromotion
+from airgate.lifecycle.promotion_request import RequestPromotion
 
 for spec in sound_models():
     with model_dag(spec, "promotion", schedule=assets.validated(spec.name), doc=__doc__):

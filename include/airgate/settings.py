@@ -31,6 +31,12 @@ class Settings:
     audit_anchors: str
     audit_spool: Path
     audit_patience: float
+    environment: str
+    model_key: str | None
+    model_trust: str
+    store_keys: str
+    people: Path | None
+    notifications: Path | None
     mlflow_uri: str
     data_repository: str
     predictions: str
@@ -71,6 +77,12 @@ def _read(variables: tuple[tuple[str, str], ...], folder: str) -> Settings:
         audit_anchors=env.get("AIRGATE_AUDIT_ANCHORS", ""),
         audit_spool=Path(folder, env.get("AIRGATE_AUDIT_SPOOL") or home / "spool"),
         audit_patience=_seconds("AIRGATE_AUDIT_PATIENCE", env.get("AIRGATE_AUDIT_PATIENCE", "30")),
+        environment=env.get("AIRGATE_ENVIRONMENT", "development"),
+        model_key=env.get("AIRGATE_MODEL_KEY"),
+        model_trust=env.get("AIRGATE_MODEL_TRUST", ""),
+        store_keys=env.get("AIRGATE_STORE_KEYS", ""),
+        people=Path(env["AIRGATE_PEOPLE"]) if env.get("AIRGATE_PEOPLE") else None,
+        notifications=Path(env["AIRGATE_NOTIFICATIONS"]) if env.get("AIRGATE_NOTIFICATIONS") else None,
         mlflow_uri=env.get("AIRGATE_MLFLOW_URI", f"sqlite:///{home}/mlflow.db"),
         data_repository=env.get("AIRGATE_DATA_REPOSITORY", str(home / "data")),
         predictions=env.get("AIRGATE_PREDICTIONS", f"file://{home}/predictions"),

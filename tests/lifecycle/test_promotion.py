@@ -13,7 +13,8 @@ from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.payloads import GateResult, Verdict
 from airgate.contracts.promotion import PromotionRequest
 from airgate.errors import AuditError, PromotionError
-from airgate.lifecycle.promotion import ApplyPromotion, RequestPromotion
+from airgate.lifecycle.promotion import ApplyPromotion
+from airgate.lifecycle.promotion_request import RequestPromotion
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 

@@ -20,7 +20,8 @@ from airgate.errors import AuditError
 Kind = Literal[
     "task.started", "task.succeeded", "task.failed", "task.retrying", "task.skipped", "task.upstream_failed",
     "gate.verdict", "promotion.requested", "promotion.approved", "promotion.refused", "stage.moving", "stage.moved",
-    "drift.verdict", "retraining.decided", "manual.change", "run.ended",
+    "stage.reverted", "stage.reviewed", "model.signed", "registry.changed",
+    "bundle.exported", "bundle.imported", "bundle.refused", "drift.verdict", "retraining.decided", "manual.change", "run.ended",
     "audit.alarm", "audit.key", "audit.hold", "audit.erased", "audit.expired",
 ]
 KINDS: dict[Kind, str] = {
@@ -36,6 +37,13 @@ KINDS: dict[Kind, str] = {
     "promotion.refused": "a request ended without a move: refused, timed out, or against the rules",
     "stage.moving": "a stage is about to move; written before the registry is touched",
     "stage.moved": "a stage was moved and read back",
+    "stage.reverted": "a stage move that had begun was given up; the registry is as it was before",
+    "stage.reviewed": "somebody else looked at a rollback, a demotion or an archiving afterwards",
+    "model.signed": "a version was signed: its files, and the record it stands on (registration or promotion)",
+    "registry.changed": "an alias, a tag or a version changed behind the promotion's back: before, after, remedy",
+    "bundle.exported": "a version left for another installation, in one file",
+    "bundle.imported": "a version came from another installation; every signature and proof of its file verified",
+    "bundle.refused": "a bundle was offered and not taken, with the reason",
     "drift.verdict": "a window was compared with the reference data",
     "retraining.decided": "the governor decided whether a drift verdict leads to a training run",
     "manual.change": "a person changed a task's or run's state by hand; body.state is the new state",

@@ -27,7 +27,8 @@ BATCH = 1000
 # Decisions; of steps, see `unfit`. The list is of what may not wait, so that a kind which is new may.
 DECISIONS = (
     "gate.verdict", "promotion.requested", "promotion.approved", "promotion.refused", "stage.moving", "stage.moved",
-    "drift.verdict", "retraining.decided", "audit.key", "audit.hold", "audit.erased", "audit.expired",
+    "stage.reverted", "stage.reviewed", "model.signed", "bundle.exported", "bundle.imported", "drift.verdict",
+    "retraining.decided", "audit.key", "audit.hold", "audit.erased", "audit.expired",
 )
 _ACTOR = Actor(kind="system", name="audit spool")
 _WRITTEN, _PARTIAL, _ASIDE = ".json", ".tmp", ".bad"
