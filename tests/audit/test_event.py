@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from airgate.audit.canonical_json import loads
 from airgate.audit.entry import entry_bytes, parse_entry
+from airgate.audit.canonical_json import FLOAT_KEY, SEALED_KEY
 from airgate.audit.event import (
     ALL_KINDS,
     KINDS,
@@ -63,13 +64,15 @@ def test_ids_tell_parts_apart():
     assert event_id_of("a").version == 5
 
 
+# Hypothesis takes words of the code as examples: the reserved keys are refused, and have a test of their own.
+keys = st.text().filter(lambda key: key not in (FLOAT_KEY, SEALED_KEY))
 plain = st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.floats() | st.text()
 values = st.recursive(
-    plain, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3), max_leaves=8
+    plain, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3), max_leaves=8
 )
 
 
-@given(st.dictionaries(st.text(), values, max_size=4))
+@given(st.dictionaries(keys, values, max_size=4))
 def test_bytes_survive_reading_and_writing(body):
     data = canonical(event(body=body))
     assert canonical(parse(data)) == data
