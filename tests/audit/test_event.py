@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from airgate.audit.canonical_json import loads
+from airgate.audit.canonical_json import FLOAT_KEY, SEALED_KEY, loads
 from airgate.audit.entry import entry_bytes, parse_entry
-from airgate.audit.canonical_json import FLOAT_KEY, SEALED_KEY
 from airgate.audit.event import (
     ALL_KINDS,
     KINDS,

@@ -7,8 +7,8 @@ from uuid import uuid4
 import psycopg2
 import pytest
 
-from airgate.audit.event import MAX_EVENT_BYTES, TaskRef, canonical
-from airgate.audit.merkle import root_of
+from airgate.audit.event import MAX_EVENT_BYTES, Actor, TaskRef, canonical
+from airgate.audit.merkle import leaf_hash, root_of
 from airgate.audit.store import AuditStore
 from airgate.errors import AuditError
 
@@ -214,3 +214,12 @@ def test_verify_reads_one_snapshot_while_others_append(store, make):
         writing = pool.submit(lambda: [store.append(make(1000 + number)) for number in range(20)])
         assert all(store.verify().ok for _ in range(5))
         writing.result()
+
+
+def test_a_leaf_is_given_in_its_exact_bytes(store, make):
+    event = make(1, actor=Actor(kind="user", name="ana"))
+    store.append_many([make(0), event])
+    seq, entry = store.entry(event.event_id)
+    assert (seq, leaf_hash(entry)) == (1, store.events()[1].leaf_hash)
+    assert b"ana" not in entry, "names stay sealed"
+    assert store.entry(uuid4()) is None

@@ -105,6 +105,15 @@ class AuditStore:
         found = self.database.transact(lambda connection: _read(connection, query), write=False)
         return found[0] if found else None
 
+    def entry(self, event_id: UUID | str) -> tuple[int, bytes] | None:
+        """Give the seq and the exact bytes of one leaf, names sealed as they are on record, for whoever cites it in a document.
+
+        None if there is none or it expired. Raises AuditError when the store cannot be read.
+        """
+        query = select(EVENTS.c.seq, EVENTS.c.entry).where(EVENTS.c.event_id == str(event_id), EVENTS.c.entry.is_not(None))
+        row = self.database.transact(lambda connection: connection.execute(query).one_or_none(), write=False)
+        return (row.seq, bytes(row.entry)) if row else None
+
     def head(self) -> tuple[int, bytes]:
         """Give the number of events and the tree's root (32 bytes). Raises AuditError when the store cannot be read."""
         row = self.database.transact(head, write=False)
