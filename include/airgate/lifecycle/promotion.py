@@ -1,7 +1,7 @@
 """A promotion's other end: the application, which trusts nothing but the records."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import BaseOperator
@@ -13,9 +13,9 @@ from airgate.audit.event import Actor
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.promotion import Approval, Decision, PromotionRequest
 from airgate.errors import PromotionError
-from airgate.governance import promotion
 from airgate.lifecycle import people, recording
-from airgate.lifecycle.promotion_request import text_of, verdict_of
+from airgate.lifecycle.promotion_decision import decide
+from airgate.lifecycle.promotion_request import verdict_of
 from airgate.registry.answers import AirflowAnswers
 
 
@@ -50,11 +50,9 @@ class ApplyPromotion(BaseOperator):
             return earlier
         if recording.newest("stage.moving", self.spec.name, run_id=run_id):
             return self._move(context, request, recording.approvals(self.spec.name, run_id))
-        text = text_of(request)
         with AirflowApi.from_environment(settings.load().airflow_api) as api:
             answers = AirflowAnswers(api).answers(self.dag_id, run_id, list(self.spec.promotion.approvers))
-        decision = promotion.decide(request, answers, self.spec.promotion, datetime.now(UTC), subject=text["subject"],
-                                    body=text["body"])
+        decision = decide(request, answers, self.spec, run_id)
         return self._settle(context, request, decision, [answer.user for answer in answers if answer.user])
 
     def _settle(self, context: Any, request: PromotionRequest, decision: Decision, answered: list[str]) -> dict[str, Any]:
