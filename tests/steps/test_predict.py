@@ -11,8 +11,8 @@ import pytest
 import xgboost as xgb
 from tests.steps.data_support import QUIET, add_partition, context, copy_of_demo, day, rows, spec
 
+from airgate.contracts.provenance import FILE, Provenance, claim_in
 from airgate.errors import ArtifactError, ConfigError, ContractError, DataError, SpecError, StepError
-from airgate.steps import predict as predicting
 from airgate.steps import scoring, versions
 from airgate.steps.features import features_of
 from airgate.steps.manifest import manifest, manifest_digest
@@ -86,6 +86,7 @@ def test_a_day_is_scored_as_the_model_says(call, model, registered, tmp_path, ca
     listing = json.dumps({name: "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()}, separators=(",", ":"))
     assert result == {
         "rows": len(found), "files": [f"file://{path}"], "output": f"file://{tmp_path}/out", "model": NAME,
+        "digests": json.loads(listing),
         "digest": "sha256:" + hashlib.sha256(listing.encode()).hexdigest(), "version": registered[1]["version"],
         "model_digest": registered[1]["digest"]}
     assert ctx.facts["predictions_digest"] == result["digest"]
@@ -93,6 +94,17 @@ def test_a_day_is_scored_as_the_model_says(call, model, registered, tmp_path, ca
     assert ctx.facts["rows"] == str(len(found))
     assert ctx.metrics == {"rows_scored": len(found)}
     assert f"{len(found)} rows scored by version" in capsys.readouterr().out
+
+
+def test_a_file_says_which_run_and_version_made_it(call, registered):
+    result, _ = call(day(9, days=2))
+    for url, number in zip(result["files"], (9, 10), strict=True):
+        found = claim_in(pq.read_metadata(url.removeprefix("file://")).metadata, url)
+        assert found == Provenance(
+            model=NAME, version=registered[1]["version"], model_digest=registered[1]["digest"], day=date(2026, 1, number),
+            dag_id="tests", run_id="manual__1", task_id="step", try_number=1)
+    listing = json.dumps(result["digests"], sort_keys=True, separators=(",", ":"))
+    assert "sha256:" + hashlib.sha256(listing.encode()).hexdigest() == result["digest"]
 
 
 def test_running_a_past_day_again_replaces_it_with_the_same_scores(call, tmp_path):
@@ -237,7 +249,7 @@ def test_any_fsspec_url_will_do(registered, tmp_path):
 
     uri, live, _ = registered
     result = predict(live, "memory://predictions/", context(tmp_path, day(9), tracking_uri=uri))
-    assert result["files"] == [f"memory:///predictions/{NAME}/date=2026-01-09/{predicting.FILE}"]
+    assert result["files"] == [f"memory:///predictions/{NAME}/date=2026-01-09/{FILE}"]
     memory = fsspec.filesystem("memory")
     assert len(memory.find("/predictions")) == 1
     with memory.open(result["files"][0].removeprefix("memory://")) as file:

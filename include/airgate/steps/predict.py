@@ -9,6 +9,7 @@ from typing import Any
 
 from fsspec.core import url_to_fs
 
+from airgate.contracts.provenance import FILE, Provenance, file_name
 from airgate.contracts.step import Window
 from airgate.errors import ConfigError, ContractError
 from airgate.steps.context import StepContext
@@ -19,8 +20,6 @@ from airgate.steps.manifest import digest_of, manifest_digest
 from airgate.steps.model import Model
 from airgate.steps.scoring import Scorer
 from airgate.steps.versions import fetch_version
-
-FILE = "predictions.parquet"
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class _Day:
 
     @property
     def name(self) -> str:
-        return f"date={self.day}/{FILE}"
+        return file_name(self.day)
 
 
 def predict(live: dict[str, Any], output: str, ctx: StepContext, revision: str | None = None) -> dict[str, Any]:
@@ -43,20 +42,22 @@ def predict(live: dict[str, Any], output: str, ctx: StepContext, revision: str |
     `live` is {model, version, digest}; the version's files are compared with the digest before they are read. `output`
     is an fsspec URL; a day's predictions go to <output>/<model>/date=YYYY-MM-DD/predictions.parquet, with the columns
     id, day, model, model_version, score (probability of class 1), predicted (1 when score is at least 0.5), and
-    scored_at (UTC, the same for the whole run). All days are scored before the first is published, and each file
-    replaces its predecessor in one move. A run that fails while scoring leaves what was there; one that is killed while
-    publishing several days leaves each day either old or new, and running it again finishes.
+    scored_at (UTC, the same for the whole run). The file's metadata say which run and version made it, see
+    `contracts.provenance`. All days are scored before the first is published, and each file replaces its predecessor in
+    one move. A run that fails while scoring leaves what was there; one that is killed while publishing several days
+    leaves each day either old or new, and running it again finishes.
 
-    Gives {rows, files: [URL], output, digest, model, version, model_digest}; `digest` is the digest of the manifest
-    {date=.../predictions.parquet: file digest}. Raises ArtifactError when the version is missing or is not the one of
-    the digest, DataError when a day is missing or its rows break a rule of `spec.data`, SpecError when features() mixes
-    rows, ContractError or ConfigError when the call lacks something.
+    Gives {rows, files: [URL], output, digests, digest, model, version, model_digest}; `digests` is the manifest
+    {date=.../predictions.parquet: file digest} and `digest` that of the manifest. Raises ArtifactError when the version
+    is missing or is not the one of the digest, DataError when a day is missing or its rows break a rule of `spec.data`,
+    SpecError when features() mixes rows, ContractError or ConfigError when the call lacks something.
     """
     version, digest = _identified(live, ctx)
     scorer = Scorer(ctx.spec, _model(ctx, version, digest), features_of(ctx.spec.name), version, datetime.now(UTC))
-    days = _score(scorer, ctx.window, revision, ctx)
+    days = _score(scorer, ctx.window, revision, ctx, digest)
     files = _publish(days, f"{output.rstrip('/')}/{ctx.spec.name}", f"{ctx.run.run_id}-{ctx.run.try_number}")
-    predicted = manifest_digest({one.name: one.digest for one in days})
+    digests = {one.name: one.digest for one in days}
+    predicted = manifest_digest(digests)
     rows = sum(one.rows for one in days)
     ctx.fact("model_version", version)
     ctx.fact("model_digest", digest)
@@ -64,7 +65,7 @@ def predict(live: dict[str, Any], output: str, ctx: StepContext, revision: str |
     ctx.log_metric("rows_scored", rows)
     ctx.progress(f"{rows} rows scored by version {version}: {', '.join(files[:3])}{' ...' if len(files) > 3 else ''}")
     return {
-        "rows": rows, "files": files, "output": output, "digest": predicted,
+        "rows": rows, "files": files, "output": output, "digests": digests, "digest": predicted,
         "model": ctx.spec.name, "version": version, "model_digest": digest,
     }
 
@@ -85,7 +86,7 @@ def _model(ctx: StepContext, version: str, digest: str) -> Model:
     return fetch_version(ctx.call.tracking_uri, ctx.spec.name, version, ctx.workdir / "model", digest)
 
 
-def _score(scorer: Scorer, window: Window, revision: str | None, ctx: StepContext) -> list[_Day]:
+def _score(scorer: Scorer, window: Window, revision: str | None, ctx: StepContext, digest: str) -> list[_Day]:
     """Score the window's days one after the other into files of our own; a day's input is dropped when it is done."""
     results = []
     with open_snapshot(repository_of(ctx), revision) as snapshot:
@@ -96,12 +97,18 @@ def _score(scorer: Scorer, window: Window, revision: str | None, ctx: StepContex
             paths = snapshot.fetch(files, ctx.workdir / "input")
             target = ctx.workdir / f"predictions-{day}.parquet"
             named = [(path, file.path.strip("/")) for path, file in zip(paths, files, strict=True)]
-            rows = scorer.score(named, day, target)
+            rows = scorer.score(named, day, target, _claim(ctx, scorer.version, digest, day).metadata())
             for path in paths:
                 path.unlink()
             results.append(_Day(day, target, rows, digest_of(target)))
         record(ctx, dataset, sum(one.rows for one in results), days)
     return results
+
+
+def _claim(ctx: StepContext, version: str, digest: str, day: date) -> Provenance:
+    run = ctx.run
+    return Provenance(model=ctx.spec.name, version=version, model_digest=digest, day=day, dag_id=run.dag_id, run_id=run.run_id,
+                      task_id=run.task_id, try_number=run.try_number, map_index=run.map_index)
 
 
 def _publish(days: list[_Day], root: str, run: str) -> list[str]:

@@ -1,6 +1,6 @@
 """Scoring one day's Parquet files batch by batch: memory depends on the batch, not on how many rows the day has."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
@@ -42,16 +42,16 @@ class Scorer:
     batch_rows: int = BATCH_ROWS
     _probed: bool = field(default=False, init=False)
 
-    def score(self, files: list[tuple[Path, str]], day: date, to: Path) -> int:
+    def score(self, files: list[tuple[Path, str]], day: date, to: Path, metadata: Mapping[str, str] | None = None) -> int:
         """Score a day's files, each with the name for errors, into the Parquet file `to`; give the number of rows.
 
-        The result has one row an input row, in the same order, as `SCHEMA` says. Raises DataError when the rows break a
-        rule of `spec.data` or an id is there twice, SpecError when features() does not work row by row; what is then
-        in `to` is of no use.
+        The result has one row an input row, in the same order, as `SCHEMA` says, and `metadata` in its footer. Raises
+        DataError when the rows break a rule of `spec.data` or an id is there twice, SpecError when features() does not
+        work row by row; what is then in `to` is of no use.
         """
         counts = ValueCount(self.spec.data)
         rows = 0
-        with pq.ParquetWriter(to, SCHEMA, compression="zstd") as writer:
+        with pq.ParquetWriter(to, SCHEMA.with_metadata(metadata), compression="zstd") as writer:
             for path, name in files:
                 for batch in self._batches(path, name):
                     checked = self._checked(batch, name)
