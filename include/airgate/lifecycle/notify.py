@@ -97,11 +97,10 @@ def build(name: str, notifier: notifications.Notifier) -> Any:
                  if isinstance(value, type) and issubclass(value, BaseNotifier) and value is not BaseNotifier]
         raise ConfigError(f"notifier '{name}': {notifier.class_path} is no notifier of Airflow's; {nearest(class_name, kinds)}")
     try:
-        inspect.signature(found).bind(**notifier.arguments)
+        return found(**notifier.arguments)
     except TypeError as error:
         allowed = [key for key in inspect.signature(found).parameters if key != "kwargs"]
-        raise ConfigError(f"notifier '{name}': {class_name}: {error}. Allowed: {', '.join(allowed)}") from None
-    return found(**notifier.arguments)
+        raise ConfigError(f"notifier '{name}': {error}. Allowed: {', '.join(allowed)}") from None
 
 
 def _link(context: Any) -> str:
