@@ -28,6 +28,10 @@ class ArtifactError(AirgateError):
     """An artifact is missing, or its bytes are not those that its digest names."""
 
 
+class SignatureError(AirgateError):
+    """A signature is missing, does not verify, is by a key that is not trusted, or speaks of other files."""
+
+
 class StepError(AirgateError):
     """A step failed; trying again may help."""
 
@@ -46,6 +50,14 @@ class PromotionError(AirgateError):
 
 class AuditError(AirgateError):
     """The audit log could not be written, or what is in it does not verify."""
+
+
+class BundleError(AirgateError):
+    """A bundle is refused. `reason` is one word or two for the record: 'tampered', 'truncated', 'replayed', ..."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class PolicyError(AirgateError):

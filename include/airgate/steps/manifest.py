@@ -3,12 +3,13 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-import rfc8785
-
+from airgate.contracts.manifest import manifest_bytes, manifest_digest
 from airgate.errors import ArtifactError
+
+__all__ = ["digest_of", "manifest", "manifest_bytes", "manifest_digest", "parse_manifest", "refuse_unless_plain"]
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -27,16 +28,6 @@ def manifest(path: Path) -> dict[str, str]:
     if path.is_symlink() or not path.is_dir():
         raise ArtifactError(f"{path}: not a directory. A model is stored as a directory of its own.")
     return {name: digest_of(path / name) for name in sorted(_walk(path, path))}
-
-
-def manifest_bytes(files: Mapping[str, str]) -> bytes:
-    """The manifest as RFC 8785 writes it: one byte sequence for one content."""
-    return bytes(rfc8785.dumps(dict(files)))
-
-
-def manifest_digest(files: Mapping[str, str]) -> str:
-    """SHA-256 of the manifest's RFC 8785 bytes, as 'sha256:...': the digest of a model."""
-    return "sha256:" + hashlib.sha256(manifest_bytes(files)).hexdigest()
 
 
 def parse_manifest(uri: str, data: bytes) -> dict[str, str]:
