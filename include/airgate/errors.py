@@ -28,6 +28,10 @@ class ArtifactError(AirgateError):
     """An artifact is missing, or its bytes are not those that its digest names."""
 
 
+class MissingArtifactError(ArtifactError):
+    """The store could be asked, and nothing is there."""
+
+
 class SignatureError(AirgateError):
     """A signature is missing, does not verify, is by a key that is not trusted, or speaks of other files."""
 

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from airgate.contracts.base import Contract
 from airgate.contracts.step import RunContext, StepCall, StepResult
-from airgate.errors import ArtifactError, ContractError
+from airgate.errors import ArtifactError, ContractError, MissingArtifactError
 
 CALL_FILE = "call.json"
 RESULT_FILE = "result.json"
@@ -51,7 +51,7 @@ def write_call(call: StepCall) -> str:
     url = call_url(call.store, call.run)
     # Were the old answer left, a step that is killed now would seem to have ended as its forerunner did.
     _remove(result_url(url))
-    _write(url, call)
+    write_bytes(url, call.model_dump_json().encode())
     return url
 
 
@@ -65,7 +65,7 @@ def read_call(url: str) -> StepCall:
 
 def write_result(url: str, result: StepResult) -> None:
     """Write the result beside the call at `url`: whole or not at all. Raises ArtifactError."""
-    _write(result_url(url), result)
+    write_bytes(result_url(url), result.model_dump_json().encode())
 
 
 def read_result(url: str) -> StepResult | None:
@@ -78,11 +78,56 @@ def read_result(url: str) -> StepResult | None:
 
 
 def read_bytes(url: str) -> bytes:
-    """Read a whole artifact. Raises ArtifactError when it is not there or cannot be read."""
+    """Read a whole artifact. Raises MissingArtifactError when it is not there, ArtifactError when it cannot be read."""
     data = _read(url)
     if data is None:
-        raise ArtifactError(f"{url}: nothing is there. Was the artifact store cleaned? Run the step that made it again.")
+        raise MissingArtifactError(f"{url}: nothing is there. Was the artifact store cleaned? Run the step that made it again.")
     return data
+
+
+def write_bytes(url: str, data: bytes) -> None:
+    """Write a small file whole or not at all. Raises ArtifactError when the store cannot be written."""
+    path = local_path(url)
+    try:
+        if path is None:
+            import fsspec
+
+            # An object store shows a put when it is complete; there is no half of it to see.
+            filesystem, key = fsspec.url_to_fs(url)
+            filesystem.pipe_file(key, data)
+        else:
+            replace_file(path, data)
+    except Exception as error:  # each kind of store has its own errors, and few of them are OSErrors
+        raise ArtifactError(f"{url}: cannot be written ({len(data)} bytes): {_reason(error)}. "
+                            "Check that the artifact store is there, writable and not full.") from error
+
+
+def exists(url: str) -> bool:
+    """Whether a file or folder is there. Raises ArtifactError when the store cannot be asked."""
+    path = local_path(url)
+    try:
+        if path is not None:
+            return path.exists()
+        import fsspec
+
+        filesystem, key = fsspec.url_to_fs(url)
+        return bool(filesystem.exists(key))
+    except Exception as error:
+        raise _unreadable(url, error) from error
+
+
+def files_below(url: str) -> list[str]:
+    """URLs of all files under a folder, sorted; none where it is not there. Raises ArtifactError as `exists` does."""
+    path = local_path(url)
+    try:
+        if path is not None:
+            return sorted(f"file://{found}" for found in path.rglob("*") if found.is_file())
+        import fsspec
+
+        filesystem, key = fsspec.url_to_fs(url)
+        return sorted(str(filesystem.unstrip_protocol(found)) for found in filesystem.find(key))
+    except Exception as error:
+        raise _unreadable(url, error) from error
 
 
 def local_path(url: str) -> Path | None:
@@ -101,23 +146,6 @@ def _segment(name: str) -> str:
     if len(text) > NAME_LIMIT:
         text = f"{text[:NAME_LIMIT - 40]}~{hashlib.sha256(name.encode()).hexdigest()[:32]}"
     return text
-
-
-def _write(url: str, document: Contract) -> None:
-    data = document.model_dump_json().encode()
-    path = local_path(url)
-    try:
-        if path is None:
-            import fsspec
-
-            # An object store shows a put when it is complete; there is no half of it to see.
-            filesystem, key = fsspec.url_to_fs(url)
-            filesystem.pipe_file(key, data)
-        else:
-            replace_file(path, data)
-    except Exception as error:  # each kind of store has its own errors, and few of them are OSErrors
-        raise ArtifactError(f"{url}: cannot be written ({len(data)} bytes): {_reason(error)}. "
-                            "Check that the artifact store is there, writable and not full.") from error
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -157,8 +185,7 @@ def _read(url: str) -> bytes | None:
     except FileNotFoundError:
         return None
     except Exception as error:
-        raise ArtifactError(f"{url}: cannot be read: {_reason(error)}. Check that the artifact store is there "
-                            "and that this process may read it.") from error
+        raise _unreadable(url, error) from error
 
 
 def _remove(url: str) -> None:
@@ -176,6 +203,11 @@ def _remove(url: str) -> None:
     except Exception as error:
         raise ArtifactError(f"{url}: an earlier result cannot be removed: {_reason(error)}. Check that the artifact "
                             "store is there and writable.") from error
+
+
+def _unreadable(url: str, error: Exception) -> ArtifactError:
+    return ArtifactError(f"{url}: cannot be read: {_reason(error)}. Check that the artifact store is there "
+                         "and that this process may read it.")
 
 
 def _reason(error: Exception) -> str:
