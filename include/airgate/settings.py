@@ -37,6 +37,7 @@ class Settings:
     store_keys: str
     people: Path | None
     notifications: Path | None
+    bundle_sources: Path | None
     mlflow_uri: str
     data_repository: str
     predictions: str
@@ -83,6 +84,7 @@ def _read(variables: tuple[tuple[str, str], ...], folder: str) -> Settings:
         store_keys=env.get("AIRGATE_STORE_KEYS", ""),
         people=Path(env["AIRGATE_PEOPLE"]) if env.get("AIRGATE_PEOPLE") else None,
         notifications=Path(env["AIRGATE_NOTIFICATIONS"]) if env.get("AIRGATE_NOTIFICATIONS") else None,
+        bundle_sources=Path(env["AIRGATE_BUNDLE_SOURCES"]) if env.get("AIRGATE_BUNDLE_SOURCES") else None,
         mlflow_uri=env.get("AIRGATE_MLFLOW_URI", f"sqlite:///{home}/mlflow.db"),
         data_repository=env.get("AIRGATE_DATA_REPOSITORY", str(home / "data")),
         predictions=env.get("AIRGATE_PREDICTIONS", f"file://{home}/predictions"),

@@ -3,6 +3,7 @@
 docs/audit-format.md, section 9, describes the folder; the verifier knows it by its manifest.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,15 +37,23 @@ class Extracted:
 def extract(store: AuditStore, folder: Path, *, origin: str, **wanted: Any) -> Extracted:
     """Write the events that fit `wanted` (the filters of `AuditStore.events`), each with its proof against a checkpoint.
 
+    Raises as `extract_events` does.
+    """
+    return extract_events(store, folder, store.events(**wanted), origin=origin)
+
+
+def extract_events(store: AuditStore, folder: Path, found: Iterable[StoredEvent], *, origin: str) -> Extracted:
+    """Write these events of the log, each with its proof against the newest checkpoint.
+
     The folder appears when it is whole and verifies. Raises AuditError when it is there and not empty, when there is no
     checkpoint yet, or when the log or its checkpoints were changed.
     """
+    found = list(found)
     notes = checkpoints.notes(store)
     if not notes:
         raise AuditError("there is no checkpoint, so nothing can be proven to an outsider yet: `airgate audit checkpoint` makes "
                          "one")
     size = notes[-1].size
-    found = store.events(**wanted)
     selected = {stored.seq: (stored, size) for stored in found if stored.seq < size}
     # A key counts by the first checkpoint over the leaf that names it, so that is what these are proven under.
     named = {stored.seq: (stored, _first_over(stored.seq, notes)) for stored in store.events(kind="audit.key", before=size)}
