@@ -90,7 +90,7 @@ def test_nothing_in_production(house: House, spec: ModelSpec, context: Context) 
 
 
 def test_an_alias_set_by_hand_stops_inference(house: House, spec: ModelSpec, context: Context) -> None:
-    house.registry.move(MODEL, "1", expected=None)
+    house.registry.set_alias(MODEL, "production", "1")
     with pytest.raises(PromotionError, match="the audit log knows of no promotion"):
         live(spec, context)
     house.succeeded(f"{MODEL}_promotion", "p", "apply", {**MOVED, "to_version": "2"}, kind="stage.moved")
@@ -99,7 +99,7 @@ def test_an_alias_set_by_hand_stops_inference(house: House, spec: ModelSpec, con
 
 
 def test_the_promoted_version(house: House, spec: ModelSpec, context: Context) -> None:
-    house.registry.move(MODEL, "1", expected=None)
+    house.registry.set_alias(MODEL, "production", "1")
     house.succeeded(f"{MODEL}_promotion", "p", "apply", MOVED, kind="stage.moved")
     found = live(spec, context)
     assert found == {"model": MODEL, "version": "1", "digest": DIGEST, "data_revision": "c0ffee",

@@ -52,7 +52,7 @@ def test_the_candidate_is_what_the_log_says_not_what_the_payload_says(house: Hou
 def test_started_by_hand_it_takes_the_newest_candidate(house: House, spec: ModelSpec, context: Context) -> None:
     house.trained(spec, "1", "t1")
     house.trained(spec, "2", "t2")
-    house.registry.move(MODEL, "1", expected=None)
+    house.registry.set_alias(MODEL, "production", "1")
     found = CandidateOperator(task_id="candidate", spec=spec).execute(context("validation", "candidate", user="mia"))
     assert found["candidate"]["version"] == "2"
     assert found["production"] == {"model": MODEL, "version": "1", "digest": DIGEST}

@@ -43,15 +43,23 @@ def test_nothing_is_live_at_first(registry: Registry) -> None:
     assert registry.live("unknown") is None
 
 
-def test_moving_the_alias(registry: Registry, client: Any) -> None:
-    registry.move("m", "1", expected=None)
-    registry.move("m", "1", expected=None)  # finishing what a crash interrupted
+def test_an_alias_is_set_moved_and_taken_away(registry: Registry) -> None:
+    for version in ("1", "2", None, None):
+        registry.set_alias("m", "production", version)
+        live = registry.live("m")
+        assert (live.version if live else None) == version
+
+
+def test_an_alias_for_a_version_that_is_gone_stays_as_it_is(registry: Registry) -> None:
+    registry.set_alias("m", "production", "1")
+    registry.set_alias("m", "production", "9")
     live = registry.live("m")
-    assert live is not None
-    assert live.version == "1"
-    registry.move("m", "2", expected="1")
-    with pytest.raises(PromotionError, match="production is version 2, the request was made when it was 1"):
-        registry.move("m", "3", expected="1")
-    after = registry.live("m")
-    assert after is not None
-    assert after.version == "2"
+    assert live is not None and live.version == "1"
+
+
+def test_a_tag_is_set_and_taken_away(registry: Registry) -> None:
+    for value in ("production", None, None):
+        registry.set_tag("m", "2", "airgate.stage", value)
+        assert registry.version("m", "2").tags.get("airgate.stage") == value
+    registry.set_tag("m", "9", "airgate.stage", "production")
+    assert registry.find("m", "9") is None

@@ -9,11 +9,13 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airgate import settings
 from airgate.airflow_api import AirflowApi
-from airgate.audit.event import Actor
+from airgate.audit.event import Actor, AuditEvent
 from airgate.contracts.model_spec import ModelSpec
-from airgate.contracts.promotion import Approval, Decision, PromotionRequest
+from airgate.contracts.promotion import Decision, PromotionRequest
+from airgate.contracts.stages import Approver, StageMove
 from airgate.errors import PromotionError
 from airgate.lifecycle import people, recording
+from airgate.lifecycle.moves import Author, Conflict, Moves
 from airgate.lifecycle.promotion_decision import decide
 from airgate.lifecycle.promotion_request import verdict_of
 from airgate.registry.answers import AirflowAnswers
@@ -44,48 +46,42 @@ class ApplyPromotion(BaseOperator):
         if event is None:
             raise PromotionError("the audit log has no promotion request from this run: clear the 'request' task and let it run.")
         request = PromotionRequest.model_validate(event.body)
-        earlier = self._decided(run_id)
+        earlier = self._decided(context, request)
         if earlier:
             self.log.info("this request was decided before: %s", earlier["outcome"])
             return earlier
-        if recording.newest("stage.moving", self.spec.name, run_id=run_id):
-            return self._move(context, request, recording.approvals(self.spec.name, run_id))
         with AirflowApi.from_environment(settings.load().airflow_api) as api:
             answers = AirflowAnswers(api).answers(self.dag_id, run_id, list(self.spec.promotion.approvers))
         decision = decide(request, answers, self.spec, run_id)
         return self._settle(context, request, decision, [answer.user for answer in answers if answer.user])
 
     def _settle(self, context: Any, request: PromotionRequest, decision: Decision, answered: list[str]) -> dict[str, Any]:
-        for approval in decision.approvals:
-            recording.record(context, "promotion.approved", request.model, request.version, approval.model_dump(mode="json"),
-                             once=(approval.role,), actor=Actor(kind="user", name=approval.user),
-                             personal=people.in_approval(approval))
+        approvals = [recording.record(context, "promotion.approved", request.model, request.version,
+                                      approval.model_dump(mode="json"), once=(approval.role,),
+                                      actor=Actor(kind="user", name=approval.user), personal=people.in_approval(approval))
+                     for approval in decision.approvals]
         if not decision.approved:
             return self._refuse(context, request, decision.reasons, answered)
-        return self._move(context, request, decision.approvals)
+        return self._move(context, request, approvals)
 
-    def _move(self, context: Any, request: PromotionRequest, approvals: list[Approval]) -> dict[str, Any]:
-        """Tell the log before and after, so that a crash in between is seen and the next try finishes it."""
-        from airgate.registry.versions import Registry
-
-        registry = Registry(settings.load().mlflow_uri)
-        version = registry.version(request.model, request.version)
-        if version.digest != request.model_digest:
-            return self._refuse(context, request, [f"version {version.version} no longer carries the digest that was approved"])
+    def _move(self, context: Any, request: PromotionRequest, approvals: list[AuditEvent]) -> dict[str, Any]:
         candidate = verdict_of(request).candidate
-        move = {"from_version": request.expected_current, "to_version": request.version, "stage": request.to_stage,
-                "model_digest": request.model_digest, "request_digest": request.digest(),
-                "data_revision": candidate.data_revision, "window": candidate.window.model_dump(mode="json")}
-        recording.record(context, "stage.moving", request.model, request.version, move, once=())
+        wanted = StageMove(
+            cause="promotion", stage=request.to_stage, from_version=request.expected_current, to_version=request.version,
+            model_digest=request.model_digest, request_digest=request.digest(), data_revision=candidate.data_revision,
+            window=candidate.window.model_dump(mode="json"),
+            approvers=[Approver.model_validate({name: event.body[name] for name in ("role", "user")}) for event in approvals])
         try:
-            registry.move(request.model, request.version, request.expected_current)
-        except PromotionError as conflict:
-            return self._refuse(context, request, [str(conflict)])
-        approvers = [approval.model_dump(mode="json", include={"role", "user"}) for approval in approvals]
-        recording.record(context, "stage.moved", request.model, request.version, {**move, "approvers": approvers}, once=(),
-                         personal=people.in_approvers(approvals))
+            self._moves(context).move(request.model, wanted)
+        except PromotionError as refused:
+            return self._refuse(context, request, [str(refused)], refused.people if isinstance(refused, Conflict) else ())
         self.log.info("version %s is now in %s", request.version, request.to_stage)
         return {"outcome": "applied", "version": request.version, "reasons": []}
+
+    def _moves(self, context: Any) -> Moves:
+        from airgate.registry.versions import Registry
+
+        return Moves(recording.store(), Registry(settings.load().mlflow_uri), Author.of(context))
 
     def _refuse(self, context: Any, request: PromotionRequest, reasons: list[str],
                 answered: Sequence[str] = ()) -> dict[str, Any]:
@@ -95,10 +91,13 @@ class ApplyPromotion(BaseOperator):
         self.log.warning("refused: %s", "; ".join(reasons))
         return {"outcome": "refused", "version": request.version, "reasons": reasons}
 
-    def _decided(self, run_id: str) -> dict[str, Any] | None:
-        """The outcome an earlier try of this task recorded, None if there is none."""
-        refused = recording.newest("promotion.refused", self.spec.name, run_id=run_id)
+    def _decided(self, context: Any, request: PromotionRequest) -> dict[str, Any] | None:
+        """The outcome an earlier try of this task recorded; a move that it began is finished first. None if there is none."""
+        refused = recording.newest("promotion.refused", self.spec.name, run_id=context["dag_run"].run_id)
         if refused:
             return {"outcome": "refused", "version": refused.version, "reasons": refused.body["reasons"]}
-        moved = recording.newest("stage.moved", self.spec.name, run_id=run_id)
-        return {"outcome": "applied", "version": moved.version, "reasons": []} if moved else None
+        try:
+            moved = self._moves(context).made(self.spec.name)
+        except PromotionError as given_up:
+            return self._refuse(context, request, [str(given_up)])
+        return {"outcome": "applied", "version": moved.body.to_version, "reasons": []} if moved else None

@@ -10,6 +10,8 @@ from airgate.contracts.promotion import PRODUCTION
 from airgate.errors import PromotionError
 
 DIGEST_TAG = "airgate.digest"
+# MLflow answers a missing alias with INVALID_PARAMETER_VALUE and a missing model or version with RESOURCE_DOES_NOT_EXIST.
+_MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ class Registry:
 
         self._client: Any = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
-    def version(self, model: str, version: str) -> Version:
-        """Read one version. Raises PromotionError when MLflow does not have it."""
+    def find(self, model: str, version: str) -> Version | None:
+        """Read one version, None when MLflow does not have it."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -40,8 +42,15 @@ class Registry:
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            raise PromotionError(f"{model} has no version {version} in MLflow. Run {model}_training to make one.") from None
-        return Version(model, str(found.version), found.tags.get(DIGEST_TAG), dict(found.tags), found.run_id)
+            return None
+        return _version(model, found)
+
+    def version(self, model: str, version: str) -> Version:
+        """Read one version. Raises PromotionError when MLflow does not have it."""
+        found = self.find(model, version)
+        if found is None:
+            raise PromotionError(f"{model} has no version {version} in MLflow. Run {model}_training to make one.")
+        return found
 
     def live(self, model: str, alias: str = PRODUCTION) -> Version | None:
         """The version that the alias names, None when it names none or the model is unknown."""
@@ -50,26 +59,40 @@ class Registry:
         try:
             found = self._client.get_model_version_by_alias(model, alias)
         except MlflowException as error:
-            # MLflow answers a missing alias with INVALID_PARAMETER_VALUE and a missing model with RESOURCE_DOES_NOT_EXIST.
-            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            if error.error_code not in _MISSING:
                 raise
             return None
-        return Version(model, str(found.version), found.tags.get(DIGEST_TAG), dict(found.tags), found.run_id)
+        return _version(model, found)
 
-    def move(self, model: str, version: str, expected: str | None, alias: str = PRODUCTION) -> None:
-        """Let the alias name `version`, provided that it names `expected` now; then read it back.
+    def set_alias(self, model: str, alias: str, version: str | None) -> None:
+        """Let the alias name a version, or nothing. A version that is gone meanwhile leaves the alias as it is.
 
-        MLflow has no compare-and-set: the check narrows a race and the promotion DAG's single active run closes it.
-        Raises PromotionError when another version is there, before or after.
+        Called by `airgate.lifecycle.moves` alone, which holds the log's lock; MLflow itself takes the last writer's word.
         """
-        before = self.live(model, alias)
-        found = before.version if before else None
-        if found == version:
-            return
-        if found != expected:
-            raise PromotionError(f"{model}: {alias} is version {found or 'none'}, the request was made when it was "
-                                 f"{expected or 'none'}. Ask again: the comparison with production no longer holds.")
-        self._client.set_registered_model_alias(model, alias, version)
-        after = self.live(model, alias)
-        if after is None or after.version != version:
-            raise PromotionError(f"{model}: {alias} reads {after.version if after else 'none'} after it was set to {version}")
+        from mlflow.exceptions import MlflowException
+
+        try:
+            if version is None:
+                self._client.delete_registered_model_alias(model, alias)
+            else:
+                self._client.set_registered_model_alias(model, alias, version)
+        except MlflowException as error:
+            if error.error_code not in _MISSING:
+                raise
+
+    def set_tag(self, model: str, version: str, name: str, value: str | None) -> None:
+        """Give a version a tag, or take it away. A version that is gone meanwhile gets none."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            if value is None:
+                self._client.delete_model_version_tag(model, version, name)
+            else:
+                self._client.set_model_version_tag(model, version, name, value)
+        except MlflowException as error:
+            if error.error_code not in _MISSING:
+                raise
+
+
+def _version(model: str, found: Any) -> Version:
+    return Version(model, str(found.version), found.tags.get(DIGEST_TAG), dict(found.tags), found.run_id)

@@ -1,7 +1,9 @@
-"""The version in production, as the audit log has it: the last stage move that a promotion recorded."""
+"""The version in production, as the audit log has it: the newest recorded move of that stage."""
 
 from typing import Any
 
+from airgate.contracts.promotion import PRODUCTION
+from airgate.contracts.stages import StageMove
 from airgate.errors import PromotionError
 from airgate.runtime import record
 
@@ -10,14 +12,15 @@ LIVE_ARGUMENT = "live"
 
 
 def live_of(model: str) -> dict[str, Any] | None:
-    """The version in production: {model, version, digest, data_revision, window}. None before the first promotion.
+    """The version in production: {model, version, digest, data_revision, window}. None when there is none (any more).
 
     Raises AuditError when the log cannot be read.
     """
-    found = record.patient_store().events(kind="stage.moved", model=model, newest_first=True, limit=1)
-    body: dict[str, Any] | None = found[0].event.body if found else None
-    return body and {"model": model, "version": str(body["to_version"]), "digest": body["model_digest"],
-                     "data_revision": body["data_revision"], "window": body["window"]}
+    newest = record.patient_store().events(kind="stage.moved", model=model, newest_first=True)
+    moves = (StageMove.model_validate(item.event.body) for item in newest)
+    move = next((move for move in moves if move.stage == PRODUCTION), None)
+    return {"model": model, "version": move.to_version, "digest": move.model_digest, "data_revision": move.data_revision,
+            "window": move.window} if move and move.to_version is not None else None
 
 
 def check_live(live: Any, model: str) -> None:
