@@ -145,6 +145,16 @@ def trusted(now: Settings) -> Keyring:
     return keys
 
 
+def for_steps(now: Settings) -> dict[str, str]:
+    """The variables by which a step verifies what it loads: public keys and the environment, never a private key.
+
+    Empty where no key is configured; then a step that loads a version refuses it. Raises ConfigError as `trusted` does.
+    """
+    if not now.model_key and not now.model_trust:
+        return {}
+    return {"AIRGATE_MODEL_TRUST": inline(trusted(now)), "AIRGATE_ENVIRONMENT": now.environment}
+
+
 def inline(keys: Keyring) -> str:
     """Write keys as AIRGATE_MODEL_TRUST takes them, for a step's environment."""
     return " ".join(key.text() for key in keys)

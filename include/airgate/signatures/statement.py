@@ -102,9 +102,10 @@ def sign(statement: Statement, signer: Signer) -> dsse.Envelope:
     return dsse.sign(statement.payload(), PAYLOAD_TYPE, signer)
 
 
-def verify(envelope: Any, keys: Keyring) -> Statement:
+def verify(envelope: Any, keys: Keyring, environment: str | None = None) -> Statement:
     """Verify an envelope (JSON values, or an Envelope) by one of the keys and give its statement. Nothing is read before.
 
+    With `environment` it must speak for that one: what staging approved is not approved in production.
     Raises SignatureError when no trusted key signed it, it is no statement of ours, or its key is trusted for another
     environment than the one it speaks for.
     """
@@ -113,6 +114,8 @@ def verify(envelope: Any, keys: Keyring) -> Statement:
     if statement.predicate.environment != key.name:
         raise SignatureError(f"the statement speaks for '{statement.predicate.environment}', and its key is trusted for "
                              f"'{key.name}' alone.")
+    if environment is not None and key.name != environment:
+        raise SignatureError(f"it was signed for '{key.name}', and this is '{environment}' (AIRGATE_ENVIRONMENT).")
     return statement
 
 

@@ -15,6 +15,7 @@ from mlflow.models import infer_signature
 from mlflow.tracking import MlflowClient
 
 from airgate.contracts.payloads import Candidate
+from airgate.contracts.version_tags import version_tags
 from airgate.errors import ArtifactError, ConfigError, ContractError
 from airgate.steps import versions
 from airgate.steps.context import StepContext
@@ -63,6 +64,7 @@ def register(model: Model, data: pd.DataFrame, evaluation: dict[str, Any], gates
         ctx.progress(f"{ctx.spec.name} version {found.version} was registered by an earlier try of this run")
     ctx.fact("model_version", str(found.version))
     ctx.fact("model_digest", digest)
+    ctx.fact("model_source", str(found.source))
     return Candidate(
         model=ctx.spec.name, version=str(found.version), digest=digest, gates_hash=gates_hash, window=ctx.window,
         data_revision=tags["airgate.data_revision"], data_hash=tags["airgate.data_hash"],
@@ -98,12 +100,8 @@ def _tags(digest: str, gates_hash: str, ctx: StepContext) -> dict[str, str]:
     if missing:
         raise ContractError(f"register does not know the training data's {' and '.join(missing)}: no step before it "
                             "left the fact. Load rows with airgate.steps.load, or leave these facts in your own step.")
-    return {
-        "airgate.digest": digest, "airgate.gates_hash": gates_hash,
-        "airgate.data_revision": facts["data_revision"], "airgate.data_hash": facts["data_hash"],
-        "airgate.window_start": str(ctx.window.start), "airgate.window_end": str(ctx.window.end),
-        "airgate.dag_id": ctx.run.dag_id, "airgate.training_run": ctx.run.run_id,
-    }
+    return version_tags(digest=digest, gates_hash=gates_hash, data_revision=facts["data_revision"], data_hash=facts["data_hash"],
+                        window=ctx.window, dag_id=ctx.run.dag_id, training_run=ctx.run.run_id)
 
 
 def _registered(client: MlflowClient, name: str, tags: dict[str, str]) -> ModelVersion | None:
