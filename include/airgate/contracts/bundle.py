@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, ValidationError
 
 from airgate.contracts.base import Contract
 from airgate.contracts.manifest import manifest_digest
+from airgate.contracts.payloads import Candidate
 from airgate.contracts.step import ArtifactRef, Digest
 from airgate.errors import BundleError
 
@@ -90,18 +91,18 @@ class BundleStatement(Contract):
             raise _malformed(f"{MANIFEST} is not written as RFC 8785 has it, or names a file twice")
         found = manifest_digest(statement.model_files)
         if found != statement.manifest.model_digest:
-            raise BundleError("other model", f"the files under {MODEL} have the digest {found}, and the bundle speaks of a model with "
-                              f"{statement.manifest.model_digest}: they are those of another version")
+            raise BundleError("other model", f"the files under {MODEL} have the digest {found}, and the bundle speaks of a model "
+                              f"with {statement.manifest.model_digest}: they are those of another version")
         return statement
 
 
 class ImportedFrom(Contract):
     """Body of `bundle.imported`: what was verified of a bundle, so that nothing after it must open the bundle again.
 
-    `bundle` is the file in the artifact store, `statement` the digest of what was signed, `key` and `log_key` the keys that signed
-    the statement and the source's log. From the source's log: `candidate` (the version as registered there, as JSON),
-    `evaluation`, `data_check`, `gates_at_training` (hash of the thresholds when the training began), and `compared_with`, the
-    digest of the model that was in production there when the version was measured; None where there was none.
+    `bundle` is the file in the artifact store, `statement` the digest of what was signed, `key` the key that signed it,
+    `log_keys` those that the source's log was verified by. From the source's log: `candidate` (the version as it was registered
+    there), `evaluation`, `data_check`, `gates_at_training` (hash of the thresholds when the training began), and
+    `compared_with`, the digest of the model that was in production there when the version was measured; None where none was.
     """
 
     bundle: ArtifactRef
@@ -110,12 +111,12 @@ class ImportedFrom(Contract):
     environment: str
     origin: str
     key: str
-    log_key: str
+    log_keys: list[str]
     checkpoint: int
     made_at: AwareDatetime
     source_version: str
     model_digest: Digest
-    candidate: dict[str, Any]
+    candidate: Candidate
     evaluation: Digest
     data_check: Digest | None
     gates_at_training: Digest | None

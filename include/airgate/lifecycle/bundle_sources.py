@@ -41,8 +41,8 @@ class _Entry(Contract):
 def read(path: Path | None) -> Sources:
     """Read the sources, by environment. Raises ConfigError, which says what is wrong and where."""
     if path is None:
-        raise ConfigError("no installation is named from which bundles may come: let AIRGATE_BUNDLE_SOURCES name a file that lists "
-                          "the public keys of those that may. See docs/bundles.md")
+        raise ConfigError("no installation is named from which bundles may come: let AIRGATE_BUNDLE_SOURCES name a file that "
+                          "lists the public keys of those that may. See docs/bundles.md")
     try:
         with path.open("rb") as file:
             found = yaml.safe_load(file.read(MAX_BYTES))
@@ -53,8 +53,9 @@ def read(path: Path | None) -> Sources:
         raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise ConfigError(f"{path}: {'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}. Allowed: for each environment "
-                          "`keys` (what `airgate model key` prints there) and `log` (what `airgate audit keys` prints there)") from None
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise ConfigError(f"{path}: {where}: {first['msg']}. Allowed: for each environment `keys` (what `airgate model key` "
+                          "prints there) and `log` (the first line that `airgate audit keys` prints there)") from None
     return {name: _source(path, name, entry) for name, entry in entries.items()}
 
 
