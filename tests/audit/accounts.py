@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from airgate.audit.answers import HumanAnswer
+from airgate.audit.registry_state import RegistryState
 from airgate.audit.runs import DagRun
 from airgate.audit.tries import TaskTry
 
@@ -45,13 +46,12 @@ class Airflow:
 
 
 class Mlflow:
-    """MLflow's account: versions by model, and where each alias is."""
+    """MLflow's account: versions by model, and by model where the aliases are; a text is the version in production."""
 
     def __init__(self, versions=None, aliases=None):
         self.list, self.aliases = versions or {}, aliases or {}
 
-    def versions(self, model):
-        return self.list.get(model, [])
-
-    def alias(self, model):
-        return self.aliases.get(model)
+    def state(self, model):
+        found = self.aliases.get(model) or {}
+        aliases = {"production": found} if isinstance(found, str) else found
+        return RegistryState(model, {one.version: one for one in self.list.get(model, [])}, aliases, model in self.list)

@@ -92,7 +92,7 @@ def test_completeness_and_sweep(log, make, capsys, they_say):
 
 
 def test_what_cannot_be_explained_is_told_and_is_an_exit_code(log, make, capsys, they_say):
-    log.append(make(0, model="m"))
+    log.append(make(0, "gate.verdict", model="m"))
     they_say(mlflow=Mlflow({"m": [RegisteredVersion("1")]}))
     told = ["completeness: UNEXPLAINED 1", "  m version 1 is in MLflow, but no training on record registered it"]
     for words in (["verify", "--complete"], ["sweep"], ["sweep"]):

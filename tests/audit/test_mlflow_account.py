@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airgate.audit.mlflow_account import MlflowAccount
-from airgate.audit.versions import RegisteredVersion
+from airgate.audit.registry_state import RegisteredVersion, RegistryState
 from airgate.errors import AuditError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
@@ -32,26 +32,27 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     yield client
 
 
-def test_versions_with_the_tags_of_their_training(client: Any) -> None:
-    found = MlflowAccount(client.tracking_uri).versions("m")
-    assert sorted(found, key=lambda one: one.version) == [
-        RegisteredVersion("1", "d1", "m_training", "train1"), RegisteredVersion("2")]
+def test_versions_with_their_tags_and_the_aliases(client: Any) -> None:
+    state = MlflowAccount(client.tracking_uri).state("m")
+    tags = {"airgate.digest": "d1", "airgate.dag_id": "m_training", "airgate.training_run": "train1"}
+    source = client.get_model_version("m", "1").source
+    assert state.versions == {"1": RegisteredVersion("1", tags, source), "2": RegisteredVersion("2", {}, source[:-1] + "2")}
+    assert (state.aliases, state.there) == ({"production": "2"}, True)
+    assert (state.versions["1"].digest, state.versions["1"].training) == ("d1", ("m_training", "train1"))
+    assert (state.versions["2"].digest, state.versions["2"].training) == (None, (None, None))
 
 
-def test_the_alias(client: Any) -> None:
-    account = MlflowAccount(client.tracking_uri)
-    assert account.alias("m") == "2"
-    assert account.alias("never promoted") is None
+def test_a_model_that_was_never_promoted(client: Any) -> None:
+    assert MlflowAccount(client.tracking_uri).state("never promoted") == RegistryState("never promoted")
 
 
 def test_a_model_that_mlflow_does_not_know(client: Any) -> None:
-    account = MlflowAccount(client.tracking_uri)
-    assert (account.versions("unknown"), account.alias("unknown")) == ([], None)
+    assert MlflowAccount(client.tracking_uri).state("unknown") == RegistryState("unknown", there=False)
 
 
 def test_reading_makes_no_registry(tmp_path: Path) -> None:
     account = MlflowAccount(f"sqlite:///{tmp_path}/mlflow.db")
-    assert (account.versions("m"), account.alias("m")) == ([], None)
+    assert account.state("m") == RegistryState("m", there=False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -59,12 +60,10 @@ def test_a_server_that_is_down_is_named_without_its_address(monkeypatch: pytest.
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     account = MlflowAccount("http://user:secret@127.0.0.1:9")
     with pytest.raises(AuditError, match=r"MLflow's registry cannot be read \(INTERNAL_ERROR\), .* AIRGATE_MLFLOW_URI") as caught:
-        account.versions("m")
+        account.state("m")
     assert "secret" not in str(caught.value)
-    with pytest.raises(AuditError):
-        account.alias("m")
 
 
 def test_the_address_is_that_of_the_settings(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRGATE_MLFLOW_URI", client.tracking_uri)
-    assert MlflowAccount.from_environment().alias("m") == "2"
+    assert MlflowAccount.from_environment().state("m").aliases == {"production": "2"}

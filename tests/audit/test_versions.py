@@ -6,6 +6,8 @@ import pytest
 from tests.audit.accounts import NOW, Airflow, Mlflow
 
 from airgate.audit.event import Actor, AuditEvent, TaskRef, event_id_of
+from airgate.audit.registry_changes import Change, found_event, records, restored_event
+from airgate.audit.registry_state import DAG, DIGEST, RUN
 from airgate.audit.store import AuditStore
 from airgate.audit.sweep import compare, sweep
 from airgate.audit.versions import REGISTER, RegisteredVersion, models_known
@@ -13,7 +15,8 @@ from airgate.governance import dag_rules
 
 
 def version(number, digest="d1", run_id="train1"):
-    return RegisteredVersion(number, digest, "m_training", run_id)
+    tags = {DIGEST: digest, DAG: "m_training", RUN: run_id}
+    return RegisteredVersion(number, {tag: text for tag, text in tags.items() if text})
 
 
 @pytest.fixture
@@ -22,6 +25,12 @@ def log(tmp_path, monkeypatch):
     store = AuditStore(f"sqlite:///{tmp_path}/audit.db")
     store.create()
     return store
+
+
+def in_catalog(folder, *names):
+    for name in names:
+        (folder / "models" / name).mkdir(parents=True)
+        (folder / "models" / name / "model.yaml").touch()
 
 
 def record(log, kind, number=None, at=NOW, run_id="train1", **body):
@@ -72,7 +81,8 @@ def test_a_step_that_scores_names_a_version_and_registers_none(log):
     assert lines(log, version("1")) == ["m version 1 is in MLflow, but no training on record registered it"]
 
 
-def test_a_register_step_that_is_under_way_or_was_killed_explains_its_version(log):
+def test_a_register_step_that_is_under_way_or_was_killed_explains_its_version(log, tmp_path):
+    in_catalog(tmp_path, "m")
     began(log)
     assert lines(log, version("1")) == []
     assert len(lines(log, version("1", "forged"))) == 1
@@ -86,20 +96,20 @@ def test_a_version_that_mlflow_lost(log):
 
 def test_a_version_with_another_digest_than_its_training_recorded(log):
     registered(log, "1")
-    assert lines(log, version("1", "other")) == ["m version 1: MLflow says its digest is other, its training recorded d1"]
-    assert lines(log, version("1", None)) == ["m version 1: MLflow says its digest is none, its training recorded d1"]
+    assert lines(log, version("1", "other")) == ["m version 1: airgate.digest is other in MLflow, d1 on record"]
+    assert lines(log, version("1", None)) == ["m version 1: airgate.digest is not set in MLflow, d1 on record"]
 
 
 def test_an_alias_that_no_promotion_put_there(log):
     registered(log, "1")
     assert lines(log, version("1"), alias="1") == [
-        "m production is version 1 in MLflow, the last promotion on record put none there"]
+        "m production is version 1 in MLflow, the last move on record put none there"]
     moved(log, "1")
     assert lines(log, version("1"), alias="1") == []
     assert lines(log, version("1"), alias="2") == [
-        "m production is version 2 in MLflow, the last promotion on record put version 1 there"]
+        "m production is version 2 in MLflow, the last move on record put version 1 there"]
     assert lines(log, version("1"), alias=None) == [
-        "m production is no version in MLflow, the last promotion on record put version 1 there"]
+        "m production is no version in MLflow, the last move on record put version 1 there"]
 
 
 def test_a_move_under_way_explains_the_alias_but_not_for_ever(log):
@@ -122,18 +132,20 @@ def test_each_finding_is_an_alarm_once_and_is_found_while_it_stands(log):
         assert len(sweep(Airflow(), log, mlflow).unexplained) == 1
     [alarm] = [stored.event for stored in log.events(kind="audit.alarm")]
     assert (alarm.model, alarm.version, alarm.source) == ("m", "1", "sweep")
-    assert alarm.body["what"] == "m production is version 1 in MLflow, the last promotion on record put none there"
+    assert alarm.body["what"] == "m production is version 1 in MLflow, the last move on record put none there"
     mlflow.aliases.clear()
     assert sweep(Airflow(), log, mlflow).unexplained == []
 
 
-def test_what_is_registered_while_we_look_explains_itself(log):
+def test_what_is_registered_while_we_look_explains_itself(log, tmp_path):
+    in_catalog(tmp_path, "m")
+
     class Slow(Mlflow):
         """A training that ends between our reading of MLflow and of the log; and a version that comes with the next look."""
 
-        def versions(self, model):
-            found = list(super().versions(model))
-            if not found:
+        def state(self, model):
+            found = super().state(model)
+            if not found.versions:
                 registered(log, "1")
                 self.list["m"] = [version("1")]
             return found
@@ -144,8 +156,7 @@ def test_what_is_registered_while_we_look_explains_itself(log):
 
 def test_models_are_those_of_the_log_and_of_the_catalog(log, tmp_path):
     registered(log, "1")
-    (tmp_path / "models" / "new").mkdir(parents=True)
-    (tmp_path / "models" / "new" / "model.yaml").touch()
+    in_catalog(tmp_path, "new")
     (tmp_path / "models" / "empty").mkdir()
     assert models_known(log, tmp_path / "models") == ["m", "new"]
     mlflow = Mlflow({"m": [version("1")], "new": [RegisteredVersion("1")], "of another team": [RegisteredVersion("1")]})
@@ -162,3 +173,48 @@ def test_a_version_whose_record_expired_is_not_judged(log):
         owner.execute(text("UPDATE airgate_events SET entry = NULL"))
     assert lines(log, version("1")) == []
     assert lines(log) == []
+
+
+def found_by_the_guard(log, change):
+    log.append(found_event(change, "left in place", records(log, "m").get(change.key), occurred_at=NOW, source="operator"))
+
+
+def test_what_the_guard_has_on_record_is_not_told_again(log):
+    registered(log, "1")
+    moved(log, "1")
+    strange = Change("version.created", "m", "7", after={"source": None, "mlflow_run": None})
+    found_by_the_guard(log, strange)
+    found_by_the_guard(log, Change("alias.changed", "m", "production", "1", "7"))
+    assert lines(log, version("1"), RegisteredVersion("7"), alias="7") == []
+    assert lines(log, version("1"), RegisteredVersion("7", {DIGEST: "d"}), alias="1") == [
+        "m version 7 is in MLflow, but no training on record registered it"]
+
+
+def test_what_was_put_back_and_comes_again_is_told(log):
+    registered(log, "1")
+    moved(log, "1")
+    change = Change("alias.changed", "m", "production", "1", "2")
+    found_by_the_guard(log, change)
+    log.append(restored_event(change, "set back", records(log, "m")[change.key].event_id, occurred_at=NOW, source="operator"))
+    assert len(lines(log, version("1"), alias="2")) == 1
+
+
+def test_every_stage_has_its_alias_and_a_demotion_leaves_none(log):
+    registered(log, "1")
+    registered(log, "2", "d2", "train2")
+    record(log, "stage.moved", "1", to_version="1", stage="staging")
+    moved(log, "2")
+    there = version("1"), version("2", "d2", "train2")
+    assert lines(log, *there, alias={"staging": "1", "production": "2"}) == []
+    assert lines(log, *there, alias={"production": "2"}) == [
+        "m staging is no version in MLflow, the last move on record put version 1 there"]
+    record(log, "stage.moved", "2", to_version=None, stage="production", cause="demotion")
+    assert lines(log, *there, alias={"staging": "1"}) == []
+
+
+def test_the_alias_of_a_version_that_was_lost_is_not_told_as_well(log):
+    registered(log, "1")
+    moved(log, "1")
+    assert lines(log, version("2", "d2", "train2")) == [
+        "m version 1 was registered by the log's word, but MLflow no longer has it",
+        "m version 2 is in MLflow, but no training on record registered it"]

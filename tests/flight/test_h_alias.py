@@ -8,7 +8,7 @@ from airgate.contracts.runs import dag_id
 from airgate.errors import StepError
 from airgate.platform.story import LAST_DAY, MODEL, Story
 
-UNEXPLAINED = f"{MODEL} {PRODUCTION} is version 1 in MLflow, the last promotion on record put version 2 there"
+UNEXPLAINED = f"{MODEL} {PRODUCTION} is version 1 in MLflow, the last move on record put version 2 there"
 
 pytestmark = [pytest.mark.flight, pytest.mark.timeout(1500),
               pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")]

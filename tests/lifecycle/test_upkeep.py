@@ -124,7 +124,7 @@ def test_what_cannot_be_explained_fails_the_task_after_all_else(
         log: AuditStore, sweeping: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     log.append(AuditEvent(event_id=event_id_of("moved"), kind="stage.moved", occurred_at=NOW, model="m", source="operator",
                           actor=Actor(kind="user", name="ana"), body={"to_version": "1"}))
-    line = "m production is no version in MLflow, the last promotion on record put version 1 there"
+    line = "m production is no version in MLflow, the last move on record put version 1 there"
     with pytest.raises(AuditError) as caught:
         SweepOperator(task_id="sweep").execute(sweeping)
     assert str(caught.value) == (

@@ -1,4 +1,4 @@
-"""MLflow's account of a model's versions and its production alias. MLflow is imported when it is asked: it costs seconds."""
+"""MLflow's account of a model: versions, tags, aliases. MLflow is imported when it is asked: it costs seconds."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from airgate import settings
-from airgate.audit.versions import RegisteredVersion
-from airgate.contracts.promotion import PRODUCTION
+from airgate.audit.registry_state import NO_STAGE, RegisteredVersion, RegistryState
 from airgate.errors import AuditError
 
 _FILE = "sqlite:///"
@@ -26,22 +25,18 @@ class MlflowAccount:
         """The MLflow of the settings (AIRGATE_MLFLOW_URI)."""
         return cls(settings.load().mlflow_uri)
 
-    def versions(self, model: str) -> list[RegisteredVersion]:
-        """Give the model's versions; none for a model that MLflow does not know. Raises AuditError when it cannot be read."""
-        found: list[RegisteredVersion] = []
-        client, token = self._client(), ""
-        while client is not None:
-            with _reading():
-                # Names of models hold no quote, so they cannot break the filter.
-                page = client.search_model_versions(f"name = '{model}'", page_token=token or None)
-            found += [_version_of(entry) for entry in page]
-            token = page.token
-            if not token:
-                break
-        return found
+    def state(self, model: str) -> RegistryState:
+        """Give what MLflow has of a model. Raises AuditError when it cannot be read.
 
-    def alias(self, model: str) -> str | None:
-        """Give the version in production, None when there is none. Raises AuditError when MLflow cannot be read."""
+        Aliases are read before versions: one that was set in between names a version that is seen all the same.
+        """
+        aliases = self._aliases(model)
+        if aliases is None:
+            return RegistryState(model, there=False)
+        return RegistryState(model, {found.version: found for found in self._versions(model)}, aliases)
+
+    def _aliases(self, model: str) -> dict[str, str] | None:
+        """Version by alias, None for a model that MLflow does not know."""
         client = self._client()
         if client is None:
             return None
@@ -49,13 +44,24 @@ class MlflowAccount:
 
         with _reading():
             try:
-                return str(client.get_registered_model(model).aliases[PRODUCTION])
-            except KeyError:
-                return None
+                found = client.get_registered_model(model)
             except MlflowException as error:
                 if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                     return None
                 raise
+        return {str(alias): str(version) for alias, version in found.aliases.items()}
+
+    def _versions(self, model: str) -> Iterator[RegisteredVersion]:
+        client, token = self._client(), None
+        while True:
+            with _reading():
+                # Names of models hold no quote, so they cannot break the filter. By number: in MLflow's own order, newest change
+                # first, a version that changes while we turn the page is passed over, and would seem deleted.
+                page = client.search_model_versions(f"name = '{model}'", order_by=["version_number ASC"], page_token=token)
+            yield from map(_version_of, page)
+            token = page.token
+            if not token:
+                return
 
     def _client(self) -> Any:
         """The client, None where the registry is a file that nobody has made yet: reading must not make it."""
@@ -82,6 +88,5 @@ def _reading() -> Iterator[None]:
 
 
 def _version_of(found: Any) -> RegisteredVersion:
-    tags = dict(found.tags)
-    return RegisteredVersion(str(found.version), tags.get("airgate.digest"), tags.get("airgate.dag_id"),
-                             tags.get("airgate.training_run"))
+    return RegisteredVersion(str(found.version), dict(found.tags), found.source or None, found.run_id or None,
+                             found.current_stage or NO_STAGE)

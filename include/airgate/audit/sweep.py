@@ -68,9 +68,9 @@ def sweep(airflow: AirflowAccount, store: AuditStore, registry: RegistryAccount 
           since: datetime | None = None, settle: timedelta = timedelta(0)) -> SweepReport:
     """Add the event of everything that ended at least `settle` ago and has none, and one alarm for each finding.
 
-    Doing it twice adds nothing more. `settle` leaves callbacks, which run after a state is sent, the time to write their
-    fuller record. `since` leaves out what Airflow changed last before it. Raises AuditError when an account or the store
-    cannot be used; what was added until then stays.
+    MLflow is compared whole, whatever `since`, which leaves out what Airflow changed last before it. Doing it twice adds
+    nothing more. `settle` leaves callbacks, which run after a state is sent, the time to write their fuller record. Raises
+    AuditError when an account or the store cannot be used; what was added until then stays.
     """
     report = SweepReport()
     latest = datetime.now(UTC) - settle

@@ -1,140 +1,124 @@
-"""Model versions and the production alias: what MLflow has, held against what the log says was registered and moved.
+"""Model versions and stages: what MLflow has, held against what the log says was registered and moved.
 
 MLflow keeps no history of who registered a version or moved an alias, so nothing can be recovered from it: what the log does
-not explain is a finding.
+not explain is a change behind the promotion's back. The registry guard finds such changes within minutes, records and undoes
+them (`airgate.governance.guard`); the hourly comparison here changes nothing and tells what nobody has put on record.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
 
-from sqlalchemy import select
+from sqlalchemy import Connection, func, select
 
 from airgate.audit.completeness import Finding
+from airgate.audit.registrations import REGISTER, Known, Registration, known
+from airgate.audit.registry_changes import Change, Records, records
+from airgate.audit.registry_state import NO_STAGE, OURS, RegisteredVersion, RegistryAccount, RegistryState
 from airgate.audit.schema import EVENTS
 from airgate.audit.store import AuditStore
 from airgate.contracts.model_spec import SPEC_FILE
 from airgate.contracts.promotion import PRODUCTION
+from airgate.contracts.stages import STAGE_TAG
 
-REGISTER = "airgate.steps.register:register"
-# A promotion writes before and after it moves the alias, seconds apart. A crash in between is finished by its next try.
+__all__ = ["REGISTER", "RegisteredVersion", "RegistryAccount", "changed_versions", "judge", "models_known"]
+
+# A move is written down before and after the alias is touched, seconds apart. What a crash leaves in between, the next finishes.
 UNDER_WAY = timedelta(hours=1)
-
-
-@dataclass(frozen=True)
-class RegisteredVersion:
-    """A version as MLflow has it. The rest are the tags that the register step set, None where something else registered it."""
-
-    version: str
-    digest: str | None = None
-    dag_id: str | None = None
-    run_id: str | None = None
-
-
-class RegistryAccount(Protocol):
-    """MLflow's own word about what it has. All raise AuditError when it cannot be read."""
-
-    def versions(self, model: str) -> list[RegisteredVersion]:
-        """Give the model's versions; none for a model that it does not know."""
-        ...
-
-    def alias(self, model: str) -> str | None:
-        """Give the version that the production alias names, None when it names none."""
-        ...
-
-
-@dataclass
-class ModelRecord:
-    """What the log says of one model.
-
-    `registered`: digest by version. `begun`: register steps that began, as (dag_id, run_id, digest of the model they were
-    given). `expired`: versions of which only the hash of a record is left. `moved`: version and digest of the last stage move.
-    `moving`: version of a move that was begun after that, and when.
-    """
-
-    registered: dict[str, str | None] = field(default_factory=dict)
-    begun: set[tuple[str, str, str]] = field(default_factory=set)
-    expired: set[str] = field(default_factory=set)
-    moved: tuple[str, str | None] | None = None
-    moving: tuple[str, datetime] | None = None
+# Most of a log, and none of it a decision: the index by model leaves them out, unless they name a version.
+DAILY_LIFE = ("task.started", "task.succeeded", "task.skipped")
+StageOf = Callable[[str], str | None]
 
 
 def models_known(store: AuditStore, folder: Path) -> list[str]:
-    """Name the models of which the log has an event, or that have a folder in the catalog. Raises AuditError."""
-    query = select(EVENTS.c.model).where(EVENTS.c.model.is_not(None)).distinct()
-    logged: set[str] = store.database.transact(lambda connection: set(connection.scalars(query)), write=False)
+    """Name the models of which the log has a decision or a version, or that have a folder in the catalog. Raises AuditError."""
+    logged = set(store.database.transact(_models, write=False))
     return sorted(logged | {path.parent.name for path in folder.glob(f"*/{SPEC_FILE}")})
 
 
-def record_of(store: AuditStore, model: str) -> ModelRecord:
-    """Read what the log says of a model. Raises AuditError when it cannot be read."""
-    record = ModelRecord(expired=_expired(store, model))
-    for stored in store.events(model=model, kind="task.started"):
-        event, body = stored.event, _dict(stored.event.body)
-        if body.get("function") == REGISTER and event.task is not None:
-            record.begun.add((event.task.dag_id, event.task.run_id, str(_dict(body.get("inputs")).get("model"))))
-    for stored in store.events(model=model, kind="task.succeeded"):
-        body = _dict(stored.event.body)
-        if body.get("function") == REGISTER and stored.event.version:
-            record.registered[stored.event.version] = _dict(body.get("facts")).get("model_digest")
-    moved = store.events(model=model, kind="stage.moved", newest_first=True, limit=1)
-    if moved:
-        body = _dict(moved[0].event.body)
-        record.moved = str(body.get("to_version")), body.get("model_digest")
-    moving = store.events(model=model, kind="stage.moving", newest_first=True, limit=1)
-    if moving and (not moved or moving[0].seq > moved[0].seq):
-        record.moving = str(_dict(moving[0].event.body).get("to_version")), moving[0].event.occurred_at
-    return record
+def changed_versions(log: Known, state: RegistryState, stage_of: StageOf | None = None) -> Iterator[Change]:
+    """Name the versions that MLflow has and the log does not explain, those that it lost, and those that are not as registered.
+
+    Pure. Of the tags Airgate's own are looked at; `airgate.stage` only where `stage_of` tells the stage of a version, and
+    where the tag is there: it is set after a move, and release 0.2.0 had none.
+    """
+    lost = sorted(log.registrations.keys() - state.versions.keys(), key=_number)
+    if lost and not state.there:
+        yield Change("model.deleted", state.model, "", before=lost)
+    else:
+        yield from (Change("version.deleted", state.model, one, before=log.registrations[one].digest) for one in lost)
+    for found in sorted(state.versions.values(), key=lambda one: _number(one.version)):
+        registration = log.registrations.get(found.version)
+        if registration is not None:
+            yield from _differences(state.model, registration, found, stage_of)
+        elif found.version not in log.begun | log.expired:
+            yield Change("version.created", state.model, found.version,
+                         after={"source": found.source, "mlflow_run": found.mlflow_run, **_ours(found)})
+        if found.stage != NO_STAGE:
+            yield Change("stage.set", state.model, found.version, after=found.stage)
 
 
-def judge(model: str, registry: RegistryAccount, store: AuditStore) -> tuple[int, list[Finding]]:
-    """Give how many versions MLflow has of a model, and what cannot be explained about them. Raises AuditError."""
-    versions = registry.versions(model)
-    return len(versions), unexplained(model, versions, registry.alias(model), record_of(store, model))
+def _differences(model: str, registration: Registration, found: RegisteredVersion, stage_of: StageOf | None) -> Iterator[Change]:
+    registered = {"source": registration.source, "mlflow_run": registration.mlflow_run}
+    is_now = {"source": found.source, "mlflow_run": found.mlflow_run}
+    if any(text is not None and is_now[name] != text for name, text in registered.items()):
+        yield Change("version.replaced", model, found.version, before=registered, after=is_now)
+        return
+    there, tags = _ours(found), dict(registration.tags)
+    wanted: dict[str, str | None] = {**tags} if registration.signed else {**there, **tags}
+    if stage_of is not None and STAGE_TAG in found.tags:
+        there, wanted = {**there, STAGE_TAG: found.tags[STAGE_TAG]}, {**wanted, STAGE_TAG: stage_of(found.version)}
+    differing = [tag for tag in sorted({*there, *wanted}) if there.get(tag) != wanted.get(tag)]
+    if differing:
+        yield Change("tags.changed", model, found.version, before={tag: wanted.get(tag) for tag in differing},
+                     after={tag: there.get(tag) for tag in differing})
 
 
-def unexplained(model: str, versions: list[RegisteredVersion], alias: str | None, record: ModelRecord,
-                now: datetime | None = None) -> list[Finding]:
-    """Name what MLflow has and the log does not explain, and what the log has and MLflow lost."""
-    lines = [*_strange(versions, record), *_lost(versions, record), *_alias(alias, record, now or datetime.now(UTC))]
-    return [Finding(f"{model} {line}", model=model, version=version) for version, line in lines]
+def judge(model: str, account: RegistryAccount, store: AuditStore, now: datetime | None = None) -> tuple[int, list[Finding]]:
+    """Give how many versions MLflow has of a model, and what of it is neither explained nor on record. Raises AuditError."""
+    state = account.state(model)
+    on_record = records(store, model)
+    log = known(store, state)
+    changes = [*changed_versions(log, state), *_aliases(store, state, log, now or datetime.now(UTC))]
+    return len(state.versions), [Finding(change.line(), model=model, version=change.version)
+                                 for change in changes if not _told(change, on_record)]
 
 
-def _strange(versions: list[RegisteredVersion], record: ModelRecord) -> Iterator[tuple[str, str]]:
-    for found in versions:
-        known = record.registered.get(found.version)
-        if found.version in record.registered:
-            if known is not None and found.digest != known:
-                yield found.version, (f"version {found.version}: MLflow says its digest is {found.digest or 'none'}, its "
-                                      f"training recorded {known}")
-        # A register step that was killed after MLflow had taken the version, or is not over yet, has begun on record, with
-        # the digest of this very model.
-        elif (found.dag_id, found.run_id, found.digest) not in record.begun and found.version not in record.expired:
-            yield found.version, f"version {found.version} is in MLflow, but no training on record registered it"
+def _aliases(store: AuditStore, state: RegistryState, log: Known, now: datetime) -> Iterator[Change]:
+    """Stages whose alias is not where the last move on record put it, unless a move is under way or its version was lost."""
+    placed: dict[str, str | None] = {PRODUCTION: None}
+    settled = -1
+    for stored in store.events(model=state.model, kind="stage.moved"):
+        version = stored.event.body.get("to_version")
+        placed[str(stored.event.body.get("stage", PRODUCTION))] = None if version is None else str(version)
+        settled = stored.seq
+    begun = store.events(model=state.model, kind="stage.moving", after=settled, newest_first=True, limit=1)
+    for stage, version in placed.items():
+        there = state.aliases.get(stage)
+        moving = [one.event.body.get("to_version") for one in begun
+                  if one.event.body.get("stage", PRODUCTION) == stage and now - one.event.occurred_at <= UNDER_WAY]
+        lost = there is None and version in log.registrations and version not in state.versions  # told already
+        if there != version and there not in moving and not lost:
+            yield Change("alias.changed", state.model, stage, before=version, after=there)
 
 
-def _lost(versions: list[RegisteredVersion], record: ModelRecord) -> Iterator[tuple[str, str]]:
-    there = {found.version for found in versions}
-    for version in record.registered:
-        if version not in there:
-            yield version, f"version {version} was registered by the log's word, but MLflow no longer has it"
+def _told(change: Change, on_record: Records) -> bool:
+    recorded = on_record.get(change.key)
+    return recorded is not None and recorded.tells(change)
 
 
-def _alias(alias: str | None, record: ModelRecord, now: datetime) -> Iterator[tuple[str | None, str]]:
-    last = record.moved[0] if record.moved else None
-    begun = record.moving is not None and record.moving[0] == alias and now - record.moving[1] <= UNDER_WAY
-    if alias != last and not begun:
-        yield alias, (f"{PRODUCTION} is {f'version {alias}' if alias else 'no version'} in MLflow, the last promotion on record "
-                      f"put {f'version {last}' if last else 'none'} there")
+def _models(connection: Connection) -> list[str]:
+    """One look into the index for each model: DISTINCT would read the whole log."""
+    told = EVENTS.c.model.is_not(None) & (EVENTS.c.version.is_not(None) | EVENTS.c.kind.not_in(DAILY_LIFE))
+    found = select(func.min(EVENTS.c.model).label("model")).where(told).cte("models", recursive=True)
+    after = select(func.min(EVENTS.c.model)).where(told, EVENTS.c.model > found.c.model).scalar_subquery()
+    found = found.union_all(select(after).where(found.c.model.is_not(None)))
+    return list(connection.scalars(select(found.c.model).where(found.c.model.is_not(None))))
 
 
-def _expired(store: AuditStore, model: str) -> set[str]:
-    query = select(EVENTS.c.version).distinct().where(
-        EVENTS.c.model == model, EVENTS.c.kind == "task.succeeded", EVENTS.c.version.is_not(None), EVENTS.c.entry.is_(None))
-    return store.database.transact(lambda connection: set(connection.scalars(query)), write=False)
+def _ours(found: RegisteredVersion) -> dict[str, str]:
+    return {tag: value for tag, value in found.tags.items() if tag.startswith(OURS) and tag != STAGE_TAG}
 
 
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+def _number(version: str) -> tuple[int, str]:
+    return (int(version), version) if version.isdecimal() else (0, version)

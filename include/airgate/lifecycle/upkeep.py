@@ -17,8 +17,9 @@ OVERLAP = timedelta(days=1)
 class SweepOperator(BaseOperator):
     """Adds the events that killed workers and states set by the scheduler could not write themselves.
 
-    Each sweep looks at what changed since a day before the last one that was complete; `airgate audit verify --complete` and
-    `airgate audit sweep` look at everything.
+    Of Airflow each sweep looks at what changed since a day before the last one that was complete; `airgate audit verify
+    --complete` and `airgate audit sweep` look at everything. MLflow keeps no record of when a tag or an alias changed, so its
+    versions and aliases are looked at whole each time; what the registry guard has put on record is not told again.
     """
 
     def execute(self, context: Any) -> dict[str, int]:
