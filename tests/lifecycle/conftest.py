@@ -27,7 +27,10 @@ from airgate.contracts.step import Window
 from airgate.registry.versions import Registry
 
 MODEL = "diagnosis_classifier"
-DIGEST, REPORT = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+DIGEST = "sha256:" + "a" * 64
+# The report that every training and every verdict here names; a house's artifact store holds it.
+REPORT_BYTES = b'{"passed": true}'
+REPORT = "sha256:" + hashlib.sha256(REPORT_BYTES).hexdigest()
 
 
 @pytest.fixture(scope="session")
@@ -72,6 +75,18 @@ class House:
         path.write_bytes(data)
         return {"uri": f"file://{path}", "digest": f"sha256:{digest}", "kind": "json", "size": len(data)}
 
+    def stored(self, data: bytes) -> str:
+        """Put bytes into the artifact store, where a step's attachments lie; give their digest."""
+        digest = hashlib.sha256(data).hexdigest()
+        self.stored_at(digest).parent.mkdir(parents=True, exist_ok=True)
+        self.stored_at(digest).write_bytes(data)
+        return f"sha256:{digest}"
+
+    def stored_at(self, digest: str) -> Path:
+        """The file that holds the bytes of a digest."""
+        text = digest.removeprefix("sha256:")
+        return self.folder / "artifacts" / "sha256" / text[:2] / text
+
     def succeeded(self, dag: str, run: str, task: str, body: dict[str, Any], actor: str = "mia", kind: Any = "task.succeeded",
                   source: Any = "operator") -> None:
         """Put a step's event into the log as its operator would."""
@@ -107,12 +122,13 @@ def house(tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "mlflow.db").write_bytes(mlflow_template.read_bytes())
     home = House(tmp_path, AuditStore(f"sqlite:///{tmp_path}/audit.db"), Registry(f"sqlite:///{tmp_path}/mlflow.db"))
     home.log.create()
+    home.stored(REPORT_BYTES)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(home.answers))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     for name, value in {
         "AIRGATE_AUDIT_URL": f"sqlite:///{tmp_path}/audit.db", "AIRGATE_MLFLOW_URI": f"sqlite:///{tmp_path}/mlflow.db",
-        "AIRGATE_AIRFLOW_API": f"http://127.0.0.1:{server.server_port}", "AIRGATE_API_USER": "airgate",
-        "AIRGATE_API_PASSWORD": "x",
+        "AIRGATE_ARTIFACT_STORE": f"file://{tmp_path}/artifacts", "AIRGATE_API_USER": "airgate", "AIRGATE_API_PASSWORD": "x",
+        "AIRGATE_AIRFLOW_API": f"http://127.0.0.1:{server.server_port}",
     }.items():
         monkeypatch.setenv(name, value)
     yield home

@@ -4,16 +4,18 @@ import hashlib
 import json
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-import yaml
-from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
+from airgate.contracts import yaml_file
 from airgate.contracts.base import Contract
+from airgate.contracts.people import canonical_name
 from airgate.errors import SpecError, nearest
 
 SPEC_FILE = "model.yaml"
 NAME = r"^[a-z][a-z0-9_]{0,62}$"
+LONGEST_STATEMENT = 1000
 
 
 class ColumnSpec(Contract):
@@ -128,9 +130,13 @@ class GatesSpec(Contract):
 
 
 class PromotionSpec(Contract):
-    """Who must agree before a version goes live: two roles, each with the people who may answer in it."""
+    """Who must agree before a version goes live: two roles, each with the people who may answer in it.
+
+    `statements` says for a role what its approval means, beside accepting the move; the text stands in the request.
+    """
 
     approvers: dict[str, list[str]]
+    statements: dict[str, str] = {}
     answer_within_hours: float = Field(default=72, gt=0)
 
     @field_validator("approvers")
@@ -139,12 +145,24 @@ class PromotionSpec(Contract):
         if len(roles) != 2:
             raise ValueError(f"approvers needs exactly two roles, got {len(roles)}: {', '.join(roles) or 'none'}")
         for role, people in roles.items():
+            if not all(canonical_name(person) for person in people):
+                raise ValueError(f"approvers.{role} holds an empty name; write the name that the person signs in with")
             if not people:
                 raise ValueError(f"approvers.{role} names nobody: nobody could ever approve")
-        first, second = (set(people) for people in roles.values())
+        first, second = ({canonical_name(person) for person in people} for people in roles.values())
         if len(first | second) < 2:
             raise ValueError("approvers names one person in both roles: two different people must agree")
         return roles
+
+    @model_validator(mode="after")
+    def _statements_of_roles(self) -> Self:
+        for role, text in self.statements.items():
+            if role not in self.approvers:
+                raise ValueError(f"statements.{role} belongs to no role of approvers; {nearest(role, self.approvers)}")
+            if not text.strip() or len(text) > LONGEST_STATEMENT:
+                raise ValueError(f"statements.{role} has {len(text.strip())} characters; write what its approval means in 1 to "
+                                 f"{LONGEST_STATEMENT}, such as 'I reviewed the fairness report.'")
+        return self
 
 
 class DriftSpec(Contract):
@@ -197,65 +215,14 @@ class ModelSpec(Contract):
         return self.steps.get(step) or self.steps.get("default") or Resources()
 
 
-class _UniqueKeyLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Refuses a key given twice. YAML lets the last one win, so a second `gates:` far below would replace the first."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' is given twice; keep one",
-                                                            key.start_mark)
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)  # type: ignore[no-any-return]
-
-
 def load_spec(folder: Path) -> ModelSpec:
     """Read `folder`/model.yaml.
 
     Raises SpecError that names the file, the key, what is allowed and the nearest right key.
     """
     path = folder / SPEC_FILE
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 - a safe loader
-    except FileNotFoundError:
-        raise SpecError(f"{path}: file is missing. A model is a folder with {SPEC_FILE} and steps.py.") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-02-31, or bytes that are no UTF-8
-        raise SpecError(f"{path}: not readable as YAML: {error}") from None
-    if not isinstance(raw, dict):
-        raise SpecError(f"{path}: expected a mapping of keys, got {type(raw).__name__}. See docs/data-scientist.md.")
-    try:
-        spec = ModelSpec.model_validate(raw)
-    except ValidationError as error:
-        raise SpecError(f"{path}: {_explain(error)}") from None
+    spec = yaml_file.read(path, ModelSpec, SpecError, missing=f"A model is a folder with {SPEC_FILE} and steps.py.",
+                          help_="See docs/data-scientist.md.")
     if spec.name != folder.name:
         raise SpecError(f"{path}: name is '{spec.name}' but the folder is '{folder.name}'. Make them the same.")
     return spec
-
-
-def _explain(error: ValidationError) -> str:
-    """Turn pydantic's list into sentences: key, what was wrong, what is allowed, nearest right name."""
-    lines = []
-    for item in error.errors(include_url=False):
-        where = ".".join(str(part) for part in item["loc"]) or "(top)"
-        if item["type"] == "extra_forbidden":
-            *parents, key = item["loc"]
-            lines.append(f"unknown key '{where}'; {nearest(str(key), _fields_at(parents))}")
-        else:
-            given = "" if item["type"] == "missing" else f" (got {item['input']!r:.80})"
-            lines.append(f"{where}: {item['msg'].removeprefix('Value error, ')}{given}")
-    return "; ".join(lines)
-
-
-def _fields_at(parents: list[int | str]) -> list[str]:
-    """Field names of the model at a path of keys; keys of a mapping lead to its value type."""
-    current: Any = ModelSpec
-    for part in parents:
-        fields = getattr(current, "model_fields", None)
-        if fields and part in fields:
-            current = fields[part].annotation
-        arguments = [a for a in getattr(current, "__args__", ()) if a is not type(None)]
-        if not fields or not hasattr(current, "model_fields"):
-            current = arguments[-1] if arguments else current
-    return list(getattr(current, "model_fields", {}))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from airgate.audit.event import PEOPLE
 from airgate.contracts.promotion import Approval, PromotionRequest
-from airgate.governance.promotion import canonical_person
+from airgate.governance.identities import canonical_person
 
 
 def in_request(request: PromotionRequest) -> dict[str, str]:
@@ -15,8 +15,8 @@ def in_request(request: PromotionRequest) -> dict[str, str]:
 
 
 def in_approval(approval: Approval) -> dict[str, str]:
-    """The approver, and what that person wrote."""
-    return {"user": approval.user, "reason": approval.user}
+    """The approver, under the account and as a person, and what that person wrote."""
+    return {name: approval.user for name in ("user", "person", "reason") if getattr(approval, name)}
 
 
 def in_approvers(approvals: Sequence[Approval]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import secrets
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 from airflow.sdk import BaseOperator
 
@@ -10,12 +11,15 @@ from airgate import settings
 from airgate.audit.event import PEOPLE, AuditEvent
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.payloads import Candidate, Verdict
-from airgate.contracts.promotion import PromotionRequest
+from airgate.contracts.promotion import PRODUCTION, PromotionRequest
 from airgate.contracts.runs import dag_id
+from airgate.contracts.stages import DEVELOPMENT
 from airgate.errors import PromotionError
-from airgate.lifecycle import people, recording
+from airgate.governance import identities, stages
+from airgate.governance.promotion import strangers
+from airgate.lifecycle import notify, people, recording, reports
 from airgate.lifecycle.candidate import REGISTER_TASK
-from airgate.lifecycle.request_text import body_of, subject_of
+from airgate.lifecycle.request_text import body_of, statements_of, subject_of
 from airgate.lifecycle.retraining import RETRAINING_RUN
 
 # An approval given in the last minute must still be usable when the machine was down for a night.
@@ -37,29 +41,61 @@ class RequestPromotion(BaseOperator):
         from airgate.registry.versions import Registry
 
         event, verdict = passed_verdict(self.spec, recording.payloads(context))
-        candidate = verdict.candidate
         registry = Registry(settings.load().mlflow_uri)
-        version = registry.version(self.spec.name, candidate.version)
-        if version.digest != candidate.digest:
-            raise PromotionError(f"{self.spec.name} version {version.version} carries digest {version.digest} in MLflow; "
-                                 f"its training recorded {candidate.digest}. Someone changed the version: train a new one.")
+        candidate, place = verdict.candidate, stages.read(recording.store(), self.spec.name)
+        check_version(candidate, registry.version(self.spec.name, candidate.version).digest, place)
         live = registry.live(self.spec.name)
-        current = live.version if live else None
-        if verdict.production_version != current:
-            raise PromotionError(f"{self.spec.name} version {candidate.version} was compared with version "
-                                 f"{verdict.production_version or 'none'}, but version {current or 'none'} is in production now. "
-                                 f"Run {dag_id(self.spec.name, 'validation')} again.")
-        now = datetime.now(UTC)
-        request = PromotionRequest(
-            model=self.spec.name, version=candidate.version, model_digest=candidate.digest, gates_hash=candidate.gates_hash,
-            evaluation_digest=verdict.evaluation_digest, verdict_event=str(event.event_id), expected_current=current,
-            requesters=who_asked(candidate, event, context), requested_at=now,
-            expires_at=now + timedelta(hours=self.spec.promotion.answer_within_hours) + GRACE,
+        check_comparison(verdict, place.state().version, live.version if live else None)
+        request = self._request(context, event, verdict, place)
+        recorded = recording.record(context, "promotion.requested", request.model, request.version, request.document(), once=(),
+                                    personal=people.in_request(request))
+        request = PromotionRequest.model_validate(recorded.body)
+        notify.send("promotion.requested", model=request.model, version=request.version, context=context,
+                    text=f"{subject_of(request)} Two people are asked to answer by "
+                         f"{request.expires_at - GRACE:%Y-%m-%d %H:%M} UTC.")
+        return text_of(request)
+
+    def _request(self, context: Any, event: AuditEvent, verdict: Verdict, place: stages.Stages) -> PromotionRequest:
+        candidate, rules, now = verdict.candidate, self.spec.promotion, datetime.now(UTC)
+        environment, evidence = settings.load().environment, reports.collect(event, verdict)
+        requesters = who_asked(candidate, event, context)
+        unknown = strangers(requesters, identities.load(settings.load().people))
+        if unknown:
+            raise PromotionError(f"people.yaml is closed and does not name {', '.join(unknown)}, so nobody could be kept from "
+                                 "approving under another name. Add the person, or the account to a person's aliases.")
+        return PromotionRequest(
+            schema_version=2, model=self.spec.name, version=candidate.version, environment=environment,
+            from_stage=place.stage_of(candidate.version) or DEVELOPMENT, model_digest=candidate.digest,
+            gates_hash=candidate.gates_hash, reports=evidence, links=links_of(candidate),
+            statements=statements_of(rules, f"{self.spec.name} version {candidate.version}", PRODUCTION, environment, evidence),
+            verdict_event=str(event.event_id), expected_current=place.state().version,
+            requesters=requesters, requested_at=now, expires_at=now + timedelta(hours=rules.answer_within_hours) + GRACE,
             code_version=recording.code_version(context), nonce=secrets.token_hex(16),
         )
-        recorded = recording.record(context, "promotion.requested", request.model, request.version,
-                                    request.model_dump(mode="json"), once=(), personal=people.in_request(request))
-        return text_of(PromotionRequest.model_validate(recorded.body))
+
+
+def check_version(candidate: Candidate, digest: str | None, place: stages.Stages) -> None:
+    """Raise PromotionError when the version is not what training made, was archived, or is in production already."""
+    name = f"{candidate.model} version {candidate.version}"
+    if digest != candidate.digest:
+        raise PromotionError(f"{name} carries digest {digest} in MLflow; its training recorded {candidate.digest}. "
+                             "Someone changed the version: train a new one.")
+    if candidate.version in place.archived:
+        raise PromotionError(f"{name} was archived and cannot be promoted again: train a new one.")
+    if place.state().version == candidate.version:
+        raise PromotionError(f"{name} is in production already: there is nothing to ask for.")
+
+
+def check_comparison(verdict: Verdict, current: str | None, alias: str | None) -> None:
+    """Raise PromotionError when the gates compared with another version than the log, or MLflow's alias, has in production."""
+    model, version = verdict.candidate.model, verdict.candidate.version
+    if alias != current:
+        raise PromotionError(f"MLflow says that version {alias or 'none'} of {model} is in production; the last move on record "
+                             f"put version {current or 'none'} there. The registry was changed by hand: the DAG registry_guard "
+                             "puts it back. Then clear this task.")
+    if verdict.production_version != current:
+        raise PromotionError(f"{model} version {version} was compared with version {verdict.production_version or 'none'}, but "
+                             f"version {current or 'none'} is in production now. Run {dag_id(model, 'validation')} again.")
 
 
 def passed_verdict(spec: ModelSpec, payloads: list[dict[str, Any]]) -> tuple[AuditEvent, Verdict]:
@@ -89,6 +125,21 @@ def text_of(request: PromotionRequest) -> dict[str, str]:
     """What approvers are shown: made from records alone, so that it can be made again and compared."""
     body = body_of(request, verdict_of(request), answer_by=request.expires_at - GRACE)
     return {"subject": subject_of(request), "body": body, "digest": request.digest()}
+
+
+def links_of(candidate: Candidate) -> dict[str, str]:
+    """Pages that show more, by what they show: MLflow's, where it has any, and the page Governance, relative to Airflow's UI."""
+    from airflow.sdk.configuration import conf
+
+    model = quote(candidate.model, safe="")
+    found = {}
+    tracking = urlsplit(settings.load().mlflow_uri)
+    if tracking.scheme in ("http", "https") and tracking.hostname:
+        place = tracking.netloc.rpartition("@")[2]  # never the password
+        found["the version in MLflow"] = (f"{tracking.scheme}://{place}{tracking.path.rstrip('/')}/#/models/{model}/versions/"
+                                          f"{quote(candidate.version, safe='')}")
+    base = urlsplit(conf.get("api", "base_url", fallback="/")).path.rstrip("/")
+    return {**found, "all records of the model": f"{base}/airgate/?model={model}"}
 
 
 def who_asked(candidate: Candidate, verdict: AuditEvent, context: Any) -> list[str]:
