@@ -61,7 +61,8 @@ class Chain:
         actor = Actor(kind="user", name="ana") if cause != "promotion" else Actor(kind="asset", name="tumour.validated")
         told = {"cause": cause, "stage": stage, "to_version": version, "model_digest": version and digest_of(version),
                 "previous": self.settled, **body}
-        fields = {"version": version or body.get("from_version"), "actor": actor}
+        people = {f"approvers.{place}.user": one["user"] for place, one in enumerate(body.get("approvers", ()))}
+        fields = {"version": version or body.get("from_version"), "actor": actor, "personal": people}
         claim = claim_id(self.model, self.settled)
         event = self.add("stage.moving", at - 0.5, told, run=run, event_id=claim, **fields)
         if settles:

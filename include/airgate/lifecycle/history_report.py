@@ -128,15 +128,14 @@ def _answer_lines(found: HistoryReport) -> list[str]:
     answer, then, stage = found.answer, found.then, found.stage
     if answer is None or then is None:
         return []
-    known = f", as it was known at {moment(found.known_at)}" if found.known_at else ""
-    told = [f"{moment(answer.at)} UTC: {_in_stage(answer.version)} of {answer.model} in {stage}{known}"]
+    told = [f"{moment(answer.at)} UTC: {_named(answer.version)} of {answer.model} was in {stage}{_as_known(found)}"]
     if answer.period is not None:
         told += _period_lines(found.history, answer.period)
     if answer.under_way is not None:
         told.append(f"  a move was under way: {answer.under_way.line()} (event {answer.under_way.seq})")
     if found.known_at is None:
         told.append("  known then: the same" if not found.corrected else
-                    f"  known then: {_in_stage(then.version)}; what says otherwise was recorded later, at {_late(answer)}")
+                    f"  known then: {_named(then.version)}; what says otherwise was recorded later, at {_late(answer)}")
     return told
 
 
@@ -169,18 +168,22 @@ def _ground_lines(grounds: Grounds, request_digest: str | None) -> list[str]:
 
 def _table(found: HistoryReport) -> list[str]:
     if not found.periods:
-        return [f"{found.history.model}: nothing has been in {found.stage} yet"]
+        return [f"{found.history.model}: nothing had been in {found.stage}{_as_known(found)}"]
     rows = [("version", "from (UTC)", "until", "recorded", "cause", "who", "event")]
     rows += [(period.version or "none", moment(period.start), moment(period.end) if period.end else "now",
               moment(period.began.stored_at), period.began.body.cause, ", ".join(who(period.began)), str(period.began.seq))
              for period in found.periods]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [f"{found.history.model} in {found.stage}" + (f", as known at {moment(found.known_at)} UTC" if found.known_at else ""),
+    return [f"{found.history.model} in {found.stage}{_as_known(found)}",
             *("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)]
 
 
-def _in_stage(version: str | None) -> str:
-    return f"version {version} was" if version else "no version was"
+def _as_known(found: HistoryReport) -> str:
+    return f", as it was known at {moment(found.known_at)} UTC" if found.known_at else ""
+
+
+def _named(version: str | None) -> str:
+    return f"version {version}" if version else "no version"
 
 
 def _late(answer: Answer) -> str:
