@@ -20,13 +20,14 @@ MANIFEST = "bundle.json"  # the signed statement; it names all other files
 MODEL, REPORTS, LOG = "model/", "reports/", "log/"
 CANDIDATE, EVALUATION, DATA_CHECK = f"{REPORTS}candidate.json", f"{REPORTS}evaluation.json", f"{REPORTS}data_check.json"
 
+Role = Literal["trained", "requested", "approved"]
 Name = Annotated[str, Field(min_length=1, max_length=250)]
 
 
 class NamedPerson(Contract):
     """Somebody who had a part in the version at the source. A claim of the source: its log holds the names encrypted."""
 
-    role: Literal["trained", "requested", "approved"]
+    role: Role
     name: Name
 
 

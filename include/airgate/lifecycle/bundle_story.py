@@ -58,6 +58,12 @@ def read(events: Iterable[StoredEvent], model: str, version: str, keys: Keyring,
                           f"{str(error).splitlines()[0][:200]}") from None
 
 
+def register_event(events: Iterable[AuditEvent], model: str, version: str, keys: Keyring) -> str:
+    """The id of the event of the step that registered the version, by its signature. Raises BundleError as `read` does."""
+    said = _registration(list(events), model, version, keys).predicate
+    return said.register_event if isinstance(said, statement.Registration) else ""
+
+
 def _read(ours: Sequence[AuditEvent], model: str, version: str, keys: Keyring, output: Output) -> Story:
     said = _registration(ours, model, version, keys)
     wanted = said.predicate.register_event if isinstance(said.predicate, statement.Registration) else ""
