@@ -76,7 +76,7 @@ class AuditStore:
         self,
         *,
         model: str | None = None,
-        kind: Kind | None = None,
+        kind: Kind | tuple[Kind, ...] | None = None,
         dag_id: str | None = None,
         run_id: str | None = None,
         task_id: str | None = None,
@@ -87,11 +87,15 @@ class AuditStore:
     ) -> list[StoredEvent]:
         """Give the events that fit, in the order of seq; `after` and `before` are seqs, both exclusive.
 
-        Expired events are left out. Raises AuditError when the store cannot be read, or holds bytes that are no event.
+        Several kinds asked for at once are read at one moment. Expired events are left out. Raises AuditError when the store
+        cannot be read, or holds bytes that are no event.
         """
-        wanted = {"model": model, "kind": kind, "dag_id": dag_id, "run_id": run_id, "task_id": task_id}
+        kinds = [kind] if isinstance(kind, str) else kind
+        wanted = {"model": model, "dag_id": dag_id, "run_id": run_id, "task_id": task_id}
         query = select(EVENTS.c.seq, EVENTS.c.entry).where(EVENTS.c.entry.is_not(None))
         query = query.where(*(EVENTS.c[name] == value for name, value in wanted.items() if value is not None))
+        if kinds is not None:
+            query = query.where(EVENTS.c.kind.in_(kinds))
         if after is not None:
             query = query.where(EVENTS.c.seq > after)
         if before is not None:

@@ -158,9 +158,7 @@ def of_events(model: str, events: Iterable["StoredEvent"]) -> Stages:
 
 def read(log: "AuditStore", model: str) -> Stages:
     """The state of a model's stages as one moment of the log has it. Raises AuditError when the log cannot be read."""
-    size, _ = log.head()  # nothing below it ever changes, so the three answers fit together
-    kinds: tuple[Kind, ...] = (CLAIM, *SETTLING)
-    return of_events(model, [item for kind in kinds for item in log.events(model=model, kind=kind, before=size)])
+    return of_events(model, log.events(model=model, kind=(CLAIM, *SETTLING)))
 
 
 def is_archived(log: "AuditStore", model: str, version: str) -> bool:

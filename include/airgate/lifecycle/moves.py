@@ -91,15 +91,20 @@ class Moves:
         """Move a stage from `wanted.from_version` to `wanted.to_version`, once; a repeated task gets the move it made before.
 
         Raises Conflict, which names the winner, when the stage does not hold `from_version` (any more); PromotionError when the
-        version is archived, gone or changed, the alias of a promotion's stage was moved by hand, or the move was begun and had
-        to be given up; Unsettled and AuditError when it is worth another try.
+        version is archived, gone or changed, or the move was begun and had to be given up. Worth another try are Unsettled, when
+        the alias was moved by hand, and AuditError.
         """
         for _ in range(ROUNDS):
             now = self.finish(model)
             ours = self._ours(now)
             if ours is not None:
                 return ours
-            self._check(now, wanted)
+            try:
+                self._check(now, wanted)
+            except (PromotionError, Unsettled):
+                if stages.read(self._log, model) == now:
+                    raise
+                continue  # the registry was looked at later than the log, and a move came between
             # Whose claim it is shows in the next round, which settles it: ours, or that of somebody who was faster.
             self._claim(now, wanted)
         raise Unsettled(f"{model}: {ROUNDS} others moved a stage before this task could. Run it again.")
@@ -161,8 +166,8 @@ class Moves:
         # A rollback does not wait until somebody has looked into a strange alias.
         there = self._alias(now.model, wanted.stage)
         if wanted.cause == "promotion" and there not in (None, wanted.from_version, version):
-            raise PromotionError(f"{now.model}: {wanted.stage} is {_named(there)} in MLflow by no move on record; {before}. "
-                                 "Run the DAG registry_guard, which puts the alias back, then ask again.")
+            raise Unsettled(f"{now.model}: {wanted.stage} is {_named(there)} in MLflow by no move on record; {before}. The DAG "
+                            "registry_guard puts the alias back: run this task again after it.")
 
     def _claim(self, now: Stages, wanted: StageMove) -> None:
         body = wanted.model_copy(update={"previous": now.settled}).model_dump(mode="json")
