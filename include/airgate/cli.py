@@ -17,6 +17,7 @@ COMMANDS = {
     "airflow": ("airgate.platform.airflow_command", "run Airflow's own command line against the embedded installation"),
     "new-model": ("airgate.authoring.scaffold", "make the folder of a new model"),
     "audit": ("airgate.audit.cli", "verify, show and complete the audit log"),
+    "store": ("airgate.encryption.cli", "keys of the encrypted artifact store: status, rotate, keygen"),
 }
 EXIT_ERROR = 2
 

@@ -19,13 +19,13 @@ KEY = bytes(range(32))
 
 def sealed(plain: bytes, about: bytes = b"a", key: bytes = KEY, segment: int = SEGMENT, header: bytes | None = None) -> bytes:
     target = io.BytesIO()
-    envelope.encrypt(io.BytesIO(plain), target, key, header or envelope.new_header(), about, segment)
+    envelope.encrypt(io.BytesIO(plain), target, key, header or envelope.new_header(), about, segment=segment)
     return target.getvalue()
 
 
 def opened(data: bytes, about: bytes = b"a", key: bytes = KEY, segment: int = SEGMENT) -> bytes:
     source, target = io.BytesIO(data), io.BytesIO()
-    envelope.decrypt(source, target, key, envelope.read_header(source), about, segment)
+    envelope.decrypt(source, target, key, envelope.read_header(source), about, segment=segment)
     return target.getvalue()
 
 

@@ -115,7 +115,7 @@ def test_changed_input_is_not_worth_another_try(make_call, tmp_path):
     assert made.output.digest in result.failure.message
     blob.unlink()
     code, result = run(make_call("total", inputs={"data": made.output}))
-    assert (code, result.failure.error) == (1, "ArtifactError")
+    assert (code, result.failure.error) == (1, "MissingArtifactError")
 
 
 def test_a_module_that_needs_what_is_not_there(make_call, toy):

@@ -2,10 +2,10 @@
 
 The form is that of Tink's streaming AEAD AES256_GCM_HKDF_1MB, so that Google's public library reads what we write:
 
-    byte 0x28 (the header's length), salt (32 bytes), nonce prefix (7 bytes), then segments of 1 MiB, the first one with the header
+    byte 0x28 (the header's length), salt (32 bytes), nonce prefix (7 bytes), segments of 1 MiB, the first with the header
 
-Each segment is sealed under HKDF-SHA256(data key, salt, info=about) with the nonce: prefix, segment number (4 bytes, big-endian), 1 for
-the last segment and else 0. So no segment can be changed, moved, left out or added, and the end cannot be cut off.
+Each segment is sealed under HKDF-SHA256(data key, salt, info=about) with the nonce: prefix, segment number (4 bytes,
+big-endian), 1 for the last segment and else 0. So none can be changed, moved, left out or added, and no end be cut off.
 Sources: https://developers.google.com/tink/streaming_aead/aes_gcm_hkdf_streaming; Hoang, Reyhanitabar, Rogaway, Vizár,
 "Online Authenticated-Encryption and its Nonce-Reuse Misuse-Resistance" (CRYPTO 2015), STREAM; NIST SP 800-38D; RFC 5869.
 """
@@ -13,7 +13,7 @@ Sources: https://developers.google.com/tink/streaming_aead/aes_gcm_hkdf_streamin
 from __future__ import annotations
 
 import os
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from airgate.errors import ArtifactError
 
@@ -29,8 +29,15 @@ class EnvelopeError(ArtifactError):
     """Encrypted bytes are not those that were written, or the key is another one."""
 
 
+class Source(Protocol):
+    """What bytes are read from. It gives fewer than it is asked for at its end only, as files do."""
+
+    def read(self, size: int, /) -> bytes:
+        """Give the next bytes."""
+
+
 class Sink(Protocol):
-    """What plain or encrypted bytes are written to: a file, a hash, or both."""
+    """What bytes are written to: a file, a hash, or both."""
 
     def write(self, data: bytes, /) -> object:
         """Take the next bytes."""
@@ -41,7 +48,7 @@ def new_header() -> bytes:
     return bytes([HEADER_BYTES]) + os.urandom(SALT_BYTES + PREFIX_BYTES)
 
 
-def read_header(source: BinaryIO) -> bytes:
+def read_header(source: Source) -> bytes:
     """Take the header off an encrypted stream. Raises EnvelopeError when it does not begin as an envelope does."""
     header = source.read(HEADER_BYTES)
     if len(header) != HEADER_BYTES or header[0] != HEADER_BYTES:
@@ -54,7 +61,14 @@ def key_id(header: bytes) -> str:
     return header[1:1 + SALT_BYTES].hex()
 
 
-def encrypt(source: BinaryIO, target: Sink, data_key: bytes, header: bytes, about: bytes, segment: int = SEGMENT_BYTES) -> None:
+def sealed_size(size: int) -> int:
+    """How many bytes an envelope of `size` plain bytes has."""
+    segments = -(-(size + HEADER_BYTES) // (SEGMENT_BYTES - TAG_BYTES)) if size else 1
+    return HEADER_BYTES + size + segments * TAG_BYTES
+
+
+def encrypt(source: Source, target: Sink, data_key: bytes, header: bytes, about: bytes, *,
+            segment: int = SEGMENT_BYTES) -> None:
     """Write header and all of `source` encrypted to `target`.
 
     `data_key` has 32 bytes and serves for one envelope. `about` is bound to the bytes and not stored: who reads must know it
@@ -72,7 +86,8 @@ def encrypt(source: BinaryIO, target: Sink, data_key: bytes, header: bytes, abou
         part = following
 
 
-def decrypt(source: BinaryIO, target: Sink, data_key: bytes, header: bytes, about: bytes, segment: int = SEGMENT_BYTES) -> None:
+def decrypt(source: Source, target: Sink, data_key: bytes, header: bytes, about: bytes, *,
+            segment: int = SEGMENT_BYTES) -> None:
     """Write to `target` what the rest of `source`, after its header, holds. What was written when it raises is to be thrown away.
 
     Raises EnvelopeError when a byte was changed, cut off or added, or key or `about` are others.

@@ -2,24 +2,27 @@
 
 A model is a directory. Its files are stored one by one, its manifest last, under its own digest, which is the model's:
 whoever can read the manifest can read every file that it names.
+
+With AIRGATE_STORE_KEYS set, files are written encrypted (airgate.encryption); those written plain before are still read.
+Digests are those of the plain bytes either way.
 """
 
-import errno
 import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import cached_property
+from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import rfc8785
 from pydantic import JsonValue
 
 from airgate.contracts.calls import local_path
 from airgate.contracts.step import ArtifactKind, ArtifactRef
-from airgate.errors import ArtifactError
+from airgate.encryption.at_rest import no_keys
+from airgate.encryption.keys import KeyService, from_settings
+from airgate.errors import ArtifactError, MissingArtifactError
 from airgate.steps.manifest import (
     digest_of,
     manifest,
@@ -28,14 +31,10 @@ from airgate.steps.manifest import (
     parse_manifest,
     refuse_unless_plain,
 )
+from airgate.steps.sealed import SealedFiles
+from airgate.steps.store_files import DigestError, check, reading, remote, slot, writing
 
 __all__ = ["ArtifactStore", "DigestError", "digest_of", "manifest", "manifest_digest"]
-
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-class DigestError(ArtifactError):
-    """Bytes are not those that their digest names. Trying again gives the same bytes, so it does not help."""
 
 
 class ArtifactStore:
@@ -45,10 +44,11 @@ class ArtifactStore:
     written whole is not visible.
     """
 
-    def __init__(self, root: str) -> None:
-        """`root` is a URL or a local path. Nothing is made or contacted yet."""
+    def __init__(self, root: str, keys: KeyService | None = None) -> None:
+        """`root` is a URL or a local path, `keys` those of AIRGATE_STORE_KEYS unless given. Nothing is made or contacted yet."""
         self._folder = local_path(root)
         self.root = f"file://{self._folder}" if self._folder else root.rstrip("/")
+        self._given_keys = keys
 
     def put_file(self, path: Path, kind: ArtifactKind = "file", *, consume: bool = False) -> ArtifactRef:
         """Store one file; with `consume` the file is the caller's to give away, and is moved where that is cheaper.
@@ -81,10 +81,12 @@ class ArtifactStore:
         return self._put_bytes(manifest_bytes(files), "model").model_copy(update={"size": total})
 
     def fetch(self, ref: ArtifactRef, to: Path) -> Path:
-        """Bring an artifact here and give its path: `to`, or for a single file of a local store the stored file itself.
+        """Bring an artifact here and give its path: `to`, or for a single file of a local, plain store the stored file itself.
 
-        A model becomes the directory `to`. The caller must change nothing in what it is given.
-        Raises DigestError that names uri, expected and found digest; ArtifactError when it is missing or elsewhere.
+        A model becomes the directory `to`. The caller must change nothing in what it is given, and see to it that `to`, which
+        is plain, goes when the step ends.
+        Raises DigestError that names uri, expected and found digest; ArtifactError when it is missing or elsewhere;
+        WrongKeyError when it is encrypted and the keys here do not open it.
         """
         if ref.uri != self._uri(ref.digest):
             raise ArtifactError(f"{ref.uri}: not of this store, where {ref.digest} is {self._uri(ref.digest)}. All "
@@ -100,60 +102,94 @@ class ArtifactStore:
         """Like `fetch` for a single file, but what it gives is always `to`, which the caller may change."""
         path = self.fetch(ref, to)
         if path != to:
-            with _writing(str(to), ref.size):
+            with writing(str(to), ref.size):
                 to.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, to)
         return to
 
+    @cached_property
+    def _sealed(self) -> SealedFiles:
+        return SealedFiles(self.root, self._given_keys or from_settings())
+
     def _put_bytes(self, data: bytes, kind: ArtifactKind) -> ArtifactRef:
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
         uri = self._uri(digest)
-        if self._folder is None:
-            with _writing(uri, len(data)):
-                filesystem, key = _remote(uri)
-                if not filesystem.exists(key):
-                    filesystem.pipe_file(key, data)
-        elif not self._holds(digest):
-            with _writing(uri, len(data)), _slot(self._folder, self._path(digest)) as slot:
-                slot.write_bytes(data)
+        with writing(uri, len(data)):
+            if not self._holds(digest, len(data)):
+                if self._sealed.active:
+                    self._sealed.put(BytesIO(data), uri, digest, uri)
+                else:
+                    with slot(self.root, uri) as path:
+                        path.write_bytes(data)
         return ArtifactRef(uri=uri, digest=digest, kind=kind, size=len(data))
 
     def _keep(self, path: Path, digest: str, size: int, consume: bool) -> None:
         """Put one file under its digest unless it is there."""
         uri = self._uri(digest)
-        if self._folder is None:
-            with _writing(uri, size):
-                filesystem, key = _remote(uri)
-                if not filesystem.exists(key) or filesystem.size(key) != size:
-                    filesystem.put_file(str(path), key)
-        elif not self._holds(digest):
-            with _writing(uri, size), _slot(self._folder, self._path(digest)) as slot:
-                if not (consume and _moved(path, slot)):
-                    shutil.copyfile(path, slot)
-                    # The file may have changed between its reading for the digest and for the copy.
-                    _check(str(path), digest, digest_of(slot))
+        with writing(uri, size):
+            if self._holds(digest, size):
+                return
+            if self._sealed.active:
+                with path.open("rb") as file:
+                    self._sealed.put(file, uri, digest, str(path))
+                if consume:
+                    path.unlink()
+            elif self._folder is None:
+                filesystem, key = remote(uri)
+                filesystem.put_file(str(path), key)
+            else:
+                self._keep_plain(path, uri, digest, consume)
 
-    def _holds(self, digest: str) -> bool:
-        """Whether a local store has the content. Other bytes in its place are a fault or an attack: never repaired."""
+    def _keep_plain(self, path: Path, uri: str, digest: str, consume: bool) -> None:
+        with slot(self.root, uri) as place:
+            if not (consume and _moved(path, place)):
+                shutil.copyfile(path, place)
+                # The file may have changed between its reading for the digest and for the copy.
+                check(str(path), digest, digest_of(place))
+
+    def _holds(self, digest: str, size: int) -> bool:
+        """Whether the store has the content. Other bytes in its place are a fault or an attack: never repaired.
+
+        All of a local file is read for that; of another store's the size is asked.
+        """
+        uri = self._uri(digest)
+        if self._sealed.active:
+            if self._sealed.holds(uri, digest, size):
+                return True
+        else:
+            self._sealed.refuse_plain(uri)
+        if self._folder is None:
+            filesystem, key = remote(uri)
+            return bool(filesystem.exists(key) and filesystem.size(key) == size)
         if not self._path(digest).exists():
             return False
-        with _reading(self._uri(digest)):
-            _check(self._uri(digest), digest, digest_of(self._path(digest)))
+        with reading(uri):
+            check(uri, digest, digest_of(self._path(digest)))
         return True
 
     def _fetch_file(self, digest: str, to: Path) -> Path:
         uri = self._uri(digest)
-        if self._folder is not None:
-            with _reading(uri):
-                _check(uri, digest, digest_of(self._path(digest)))
+        if self._folder is not None and self._path(digest).exists():
+            with reading(uri):
+                check(uri, digest, digest_of(self._path(digest)))
             return self._path(digest)
+        if self._sealed.active and self._sealed.has(uri):
+            return self._sealed.fetch(uri, digest, to)
+        try:
+            return self._download(uri, digest, to)
+        except MissingArtifactError:
+            if self._sealed.has(uri):
+                raise no_keys(uri) from None
+            raise
+
+    def _download(self, uri: str, digest: str, to: Path) -> Path:
         to.parent.mkdir(parents=True, exist_ok=True)
         partial = to.with_name(f".{uuid.uuid4().hex}")
         try:
-            with _reading(uri):
-                filesystem, key = _remote(uri)
+            with reading(uri):
+                filesystem, key = remote(uri)
                 filesystem.get_file(key, str(partial))
-            _check(uri, digest, digest_of(partial))
+            check(uri, digest, digest_of(partial))
             return partial.replace(to)
         finally:
             partial.unlink(missing_ok=True)
@@ -167,7 +203,7 @@ class ArtifactStore:
         try:
             os.link(path, to)
         except OSError:  # another file system, or one without links
-            with _writing(str(to), path.stat().st_size):
+            with writing(str(to), path.stat().st_size):
                 shutil.copyfile(path, to)
 
     def _uri(self, digest: str) -> str:
@@ -179,19 +215,6 @@ class ArtifactStore:
         return (self._folder or Path()) / "sha256" / text[:2] / text
 
 
-def _check(uri: str, expected: str, found: str) -> None:
-    if expected != found:
-        raise DigestError(f"{uri}: expected {expected}, found {found}. They changed after they were stored: do not use "
-                          "them. Find out what changed them, remove the file, and run the step that made them again.")
-
-
-def _remote(uri: str) -> tuple[Any, str]:
-    import fsspec  # a local store does without it
-
-    filesystem, key = fsspec.url_to_fs(uri)
-    return filesystem, key
-
-
 def _moved(path: Path, to: Path) -> bool:
     """Move a file within its file system; False where the store is on another one."""
     try:
@@ -199,49 +222,3 @@ def _moved(path: Path, to: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-@contextmanager
-def _slot(root: Path, target: Path) -> Iterator[Path]:
-    """Give a hidden path in the store to write to; it becomes `target`, whole and durable, when the block ends well."""
-    partial = root / "partial" / uuid.uuid4().hex
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.chmod(0o444)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def _reading(uri: str) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError:
-        raise ArtifactError(f"{uri}: not in the store. Was it removed? Run the step that made it again.") from None
-    except ArtifactError:
-        raise
-    except Exception as error:  # each kind of store has its own errors, and few of them are OSErrors
-        raise ArtifactError(f"{uri}: {_reason(error)}. Check that this process may read the artifact store.") from error
-
-
-@contextmanager
-def _writing(uri: str, size: int) -> Iterator[None]:
-    try:
-        yield
-    except ArtifactError:
-        raise
-    except Exception as error:
-        hint = "Check that the artifact store is there and that this process may write it."
-        if isinstance(error, OSError) and error.errno in FULL:
-            hint = "Make room there, or raise the quota."
-        raise ArtifactError(f"{uri}: cannot be written: {_reason(error)}; {size} bytes are needed. {hint} Nothing "
-                            "half-written was left.") from error
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or f"{type(error).__name__}: {error}"
