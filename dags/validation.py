@@ -14,5 +14,6 @@ for spec in sound_models():
             spec=spec,
             candidate=found.output["candidate"],
             production=found.output["production"],
+            signatures=found.output["signatures"],
         )
         VerdictOperator(task_id="verdict", spec=spec, evidence=evidence, outlets=[assets.validated(spec.name)])

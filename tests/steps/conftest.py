@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.steps.signing_support import SIGNER
 
 from airgate.contracts import calls
 from airgate.contracts.step import ArtifactRef, RunContext, StepCall, StepResult
@@ -119,6 +120,16 @@ def width() -> list[int]:
     import threadpoolctl
     return [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
 '''
+
+
+
+@pytest.fixture(autouse=True)
+def trust(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step trusts the key of the tests, as its operator would tell it to."""
+    monkeypatch.setenv("AIRGATE_MODEL_TRUST", SIGNER.public.text())
+    monkeypatch.delenv("AIRGATE_ENVIRONMENT", raising=False)
+    monkeypatch.delenv("AIRGATE_MODEL_KEY", raising=False)
+
 
 MakeCall = Callable[..., StepCall]
 

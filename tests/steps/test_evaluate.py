@@ -10,6 +10,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from tests.steps import data_support
 from tests.steps.model_support import GATES, LINEAGE, QUIET, changed, context, mlflow_uri, open_run, rows, spec_of
+from tests.steps.signing_support import STRANGER, files_of, registration_of
 
 from airgate.contracts.model_spec import METRICS
 from airgate.errors import ConfigError, DataError
@@ -19,6 +20,8 @@ from airgate.steps.holdout import is_holdout
 
 pytestmark = [*QUIET, *data_support.QUIET]
 SPEC = changed(spec_of(), folds=2, parameters={"n_estimators": 40})
+# The signed registration of each version in the module's MLflow.
+ENVELOPES = {}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,15 @@ def registered(trained, tmp_path_factory):
 def registered_as(uri, folder, model, run):
     ctx = context(folder, SPEC, task="register", run=run, tracking_uri=uri, mlflow_run_id=open_run(uri), facts=LINEAGE)
     evaluation = evaluate.evaluate(model, rows(), context(folder, SPEC))
-    return register.register(model, features_of(SPEC.name)(rows()), evaluation, GATES, ctx)
+    candidate = register.register(model, features_of(SPEC.name)(rows()), evaluation, GATES, ctx)
+    ENVELOPES[candidate["version"]] = registration_of(candidate, files_of(model, ctx.workdir / "saved"))
+    return candidate
+
+
+def compared(candidate, production, ctx):
+    """compare_on with the signatures of both."""
+    signed = {"candidate": ENVELOPES.get(candidate["version"]), "production": production and ENVELOPES[production["version"]]}
+    return evaluate.compare_on(rows(), candidate, production, ctx, signed)
 
 
 def test_only_holdout_rows_are_measured(trained, tmp_path, capsys):
@@ -76,7 +87,7 @@ def test_rows_that_cannot_be_measured_are_refused(trained, tmp_path, change, sai
 
 def test_the_first_candidate_has_nothing_to_be_compared_with(registered, tmp_path):
     uri, (candidate, _) = registered
-    found = evaluate.compare_on(rows(), candidate, None, context(tmp_path, SPEC, tracking_uri=uri))
+    found = compared(candidate, None, context(tmp_path, SPEC, tracking_uri=uri))
     assert found["digest_verified"] is True and found["candidate_digest"] == candidate["digest"]
     assert found["production"] is None and found["difference"] is None and found["problems"] == []
     assert found["candidate"]["roc_auc"]["value"] > 0.95
@@ -85,8 +96,8 @@ def test_the_first_candidate_has_nothing_to_be_compared_with(registered, tmp_pat
 def test_a_better_and_a_worse_candidate(registered, tmp_path):
     uri, (good, weak) = registered
     ctx = context(tmp_path, SPEC, tracking_uri=uri)
-    worse = evaluate.compare_on(rows(), weak, live(good), ctx)
-    better = evaluate.compare_on(rows(), good, live(weak), context(tmp_path, SPEC, tracking_uri=uri))
+    worse = compared(weak, live(good), ctx)
+    better = compared(good, live(weak), context(tmp_path, SPEC, tracking_uri=uri))
     assert worse["difference"]["roc_auc"]["high"] < 0 < better["difference"]["roc_auc"]["low"]
     assert worse["production"] == better["candidate"] and worse["production_version"] == good["version"]
     for name, one in worse["difference"].items():
@@ -114,7 +125,7 @@ def tampered(registered, trained, tmp_path, run):
 def test_exchanged_weights_are_evidence_and_are_never_parsed(registered, trained, tmp_path, capsys):
     uri, (good, _) = registered
     candidate = tampered(registered, trained, tmp_path, "manual__x")
-    found = evaluate.compare_on(rows(), candidate, live(good), context(tmp_path, SPEC, tracking_uri=uri))
+    found = compared(candidate, live(good), context(tmp_path, SPEC, tracking_uri=uri))
     assert found["digest_verified"] is False and found["candidate_digest"] != candidate["digest"]
     assert found["candidate"] is None and found["difference"] is None and found["production"]["roc_auc"]["value"] > 0.9
     assert "problem: diagnosis_classifier version" in capsys.readouterr().out
@@ -123,32 +134,48 @@ def test_exchanged_weights_are_evidence_and_are_never_parsed(registered, trained
 def test_a_production_that_does_not_verify_is_not_taken_for_none(registered, trained, tmp_path):
     uri, (good, _) = registered
     production = live(tampered(registered, trained, tmp_path, "manual__y"))
-    found = evaluate.compare_on(rows(), good, production, context(tmp_path, SPEC, tracking_uri=uri))
+    found = compared(good, production, context(tmp_path, SPEC, tracking_uri=uri))
     assert found["production_digest_verified"] is False and found["production"] == {} and found["difference"] is None
     foreign = {**live(good), "digest": None}
-    unsigned = evaluate.compare_on(rows(), good, foreign, context(tmp_path, SPEC, tracking_uri=uri))
+    unsigned = compared(good, foreign, context(tmp_path, SPEC, tracking_uri=uri))
     assert unsigned["production"] == {} and unsigned["problems"]
+
+
+def test_a_version_without_a_signature_that_counts_is_never_parsed(registered, trained, tmp_path):
+    uri, (good, weak) = registered
+    ctx = context(tmp_path, SPEC, tracking_uri=uri)
+    found = evaluate.compare_on(rows(), good, None, ctx)
+    assert found["digest_verified"] is True and found["candidate"] is None
+    assert found["problems"] == [
+        f"diagnosis_classifier version {good['version']} is not signed, so it is not read. If it is to be used, look at its "
+        f"record and run `airgate model sign diagnosis_classifier@{good['version']}`."]
+    forged = registration_of(good, files_of(trained[0], tmp_path / "forged"), STRANGER)
+    found = evaluate.compare_on(rows(), good, live(weak), context(tmp_path, SPEC, tracking_uri=uri),
+                                {"candidate": forged, "production": ENVELOPES[good["version"]]})
+    assert found["candidate"] is None and found["production"] == {}
+    assert "its signature does not count: signed by development+" in found["problems"][0]
+    assert "its signature is of diagnosis_classifier version" in found["problems"][1]
 
 
 def test_a_version_that_is_gone_is_evidence_too(registered, tmp_path):
     uri, (good, _) = registered
     gone = {**good, "version": "99"}
-    found = evaluate.compare_on(rows(), gone, None, context(tmp_path, SPEC, tracking_uri=uri))
+    found = compared(gone, None, context(tmp_path, SPEC, tracking_uri=uri))
     assert found["candidate_digest"] == "missing" and found["digest_verified"] is False
     assert "models:/diagnosis_classifier/99 cannot be fetched" in found["problems"][0]
 
 
 def test_compare_needs_mlflow(registered, tmp_path):
     with pytest.raises(ConfigError, match="no tracking_uri"):
-        evaluate.compare_on(rows(), registered[1][0], None, context(tmp_path, SPEC))
+        compared(registered[1][0], None, context(tmp_path, SPEC))
 
 
 def test_compare_loads_the_candidates_own_rows(registered, tmp_path):
     uri, (good, _) = registered
     candidate = {**good, "data_revision": "HEAD"}
     ctx = context(tmp_path, SPEC, tracking_uri=uri, data_repository=str(data_support.demo_repository()))
-    found = evaluate.compare(candidate, None, ctx)
-    expected = evaluate.compare_on(rows(), candidate, None, context(tmp_path, SPEC, tracking_uri=uri))
+    found = evaluate.compare(candidate, {}, ctx, {"candidate": ENVELOPES[good["version"]], "production": {}})
+    expected = compared(candidate, None, context(tmp_path, SPEC, tracking_uri=uri))
     assert found == expected
     assert ctx.facts["rows"] == str(len(rows()))
     assert np.isfinite(found["candidate"]["log_loss"]["value"])

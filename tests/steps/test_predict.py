@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 import xgboost as xgb
 from tests.steps.data_support import QUIET, add_partition, context, copy_of_demo, day, rows, spec
+from tests.steps.signing_support import SIGNER, STAGING, STRANGER, promotion_of, registration_of
 
 from airgate.contracts.provenance import FILE, Provenance, claim_in
-from airgate.errors import ArtifactError, ConfigError, ContractError, DataError, SpecError, StepError
+from airgate.errors import ArtifactError, ConfigError, ContractError, DataError, SignatureError, SpecError, StepError
 from airgate.steps import scoring, versions
 from airgate.steps.features import features_of
 from airgate.steps.manifest import manifest, manifest_digest
@@ -45,7 +46,9 @@ def registered(model, tmp_path_factory):
     client.create_registered_model(NAME)
     source = f"{run.info.artifact_uri}/kept"
     version = client.create_model_version(NAME, source=source, run_id=run.info.run_id).version
-    live = {"model": NAME, "version": str(version), "digest": manifest_digest(manifest(root / "model"))}
+    files = manifest(root / "model")
+    live = {"model": NAME, "version": str(version), "digest": manifest_digest(files)}
+    live["signature"] = promotion_of(live, files)
     return uri, live, Path(source.removeprefix("file://")) / versions.FOLDER
 
 
@@ -214,6 +217,60 @@ def test_changed_model_files_score_nothing(registered, call, tmp_path):
     finally:
         weights.write_bytes(sound)
     assert not (tmp_path / "out").exists()
+
+
+def test_files_that_were_exchanged_together_with_their_digest_score_nothing(registered, tmp_path):
+    uri, live, folder = registered
+    weights = folder / XGBoostModel.weights_file
+    sound = weights.read_bytes()
+    weights.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+    try:
+        forged = {**live, "digest": manifest_digest(manifest(folder))}
+        with pytest.raises(SignatureError, match=f"not those that were signed; changed: {weights.name}. Do not use them"):
+            predict(forged, f"file://{tmp_path}/out", context(tmp_path, day(9), tracking_uri=uri))
+    finally:
+        weights.write_bytes(sound)
+    extra = folder / "extra.txt"
+    extra.write_text("x")
+    try:
+        forged = {**live, "digest": manifest_digest(manifest(folder))}
+        with pytest.raises(SignatureError, match="not signed: extra.txt"):
+            predict(forged, f"file://{tmp_path}/out", context(tmp_path, day(9), tracking_uri=uri))
+    finally:
+        extra.unlink()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("signature", "message"), [
+    (lambda _, __: {}, "version 1 is not signed, so it is not read.*run `airgate model sign diagnosis_classifier@1`"),
+    (lambda live, files: promotion_of(live, files, STRANGER), r"does not count: signed by development\+.*not trusted"),
+    (lambda live, files: promotion_of(live, files, STAGING), r"does not count: signed by staging\+.*not trusted"),
+    (registration_of, "what was signed is no promotion to production"),
+    (lambda live, files: promotion_of(live, files, stage="staging"), "what was signed is no promotion to production"),
+    (lambda live, files: promotion_of(live, files, version="2"), "its signature is of diagnosis_classifier version 2"),
+    (lambda live, files: live["signature"] | {"payload": "YQ=="}, "does not fit the signed text: one of them was changed"),
+], ids=["none", "another key", "another environment", "registered only", "another stage", "another version", "changed"])
+def test_without_a_signed_promotion_nothing_is_scored(registered, tmp_path, signature, message):
+    uri, live, folder = registered
+    with pytest.raises(SignatureError, match=message):
+        predict({**live, "signature": signature(live, manifest(folder))}, f"file://{tmp_path}/out",
+                context(tmp_path, day(9), tracking_uri=uri))
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_another_environment_approved_is_not_approved_here(registered, tmp_path, monkeypatch):
+    uri, live, folder = registered
+    monkeypatch.setenv("AIRGATE_MODEL_TRUST", f"{SIGNER.public.text()} {STAGING.public.text()}")
+    with pytest.raises(SignatureError, match=r"it was signed for 'staging', and this is 'development' \(AIRGATE_ENVIRONMENT\)"):
+        predict({**live, "signature": promotion_of(live, manifest(folder), STAGING)}, f"file://{tmp_path}/out",
+                context(tmp_path, day(9), tracking_uri=uri))
+
+
+def test_without_trusted_keys_nothing_is_scored(registered, tmp_path, monkeypatch):
+    uri, live, _ = registered
+    monkeypatch.delenv("AIRGATE_MODEL_TRUST")
+    with pytest.raises(ConfigError, match="no key is trusted, so no model can be verified: set AIRGATE_MODEL_TRUST"):
+        predict(live, f"file://{tmp_path}/out", context(tmp_path, day(9), tracking_uri=uri))
 
 
 def test_what_is_missing_in_the_call_is_named(registered, tmp_path):

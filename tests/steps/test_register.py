@@ -7,6 +7,7 @@ import mlflow
 import numpy as np
 import pytest
 from tests.steps.model_support import GATES, LINEAGE, QUIET, changed, context, mlflow_uri, open_run, rows, spec_of
+from tests.steps.signing_support import files_of, registration_of
 
 from airgate.contracts.payloads import Candidate
 from airgate.contracts.step import ArtifactRef
@@ -47,7 +48,8 @@ def test_a_version_holds_what_the_record_needs(uri, made, tmp_path):
     model.save(tmp_path / "same")
     assert candidate.digest == manifest_digest(manifest(tmp_path / "same"))
     assert (candidate.data_revision, candidate.data_hash) == tuple(LINEAGE.values())
-    assert ctx.facts == {"model_version": candidate.version, "model_digest": candidate.digest}
+    source = mlflow.MlflowClient(uri).get_model_version(candidate.model, candidate.version).source
+    assert ctx.facts == {"model_version": candidate.version, "model_digest": candidate.digest, "model_source": source}
     client = mlflow.MlflowClient(uri)
     stored = client.get_model_version(spec.name, candidate.version)
     assert stored.tags == {
@@ -88,10 +90,11 @@ def test_fetching_verifies_before_it_parses(uri, made, tmp_path):
     spec, data, model, evaluation = made
     found = register.register(model, data, evaluation, GATES, call(uri, tmp_path, spec, run="manual__5"))
     where = (uri, spec.name, found["version"])
-    again = versions.fetch_version(*where, tmp_path / "a", found["digest"])
+    signed = registration_of(found, files_of(model, tmp_path / "saved"))
+    again = versions.fetch_version(*where, tmp_path / "a", found["digest"], envelope=signed)
     np.testing.assert_array_equal(again.predict_proba(data), model.predict_proba(data))
     with pytest.raises(ArtifactError, match="expected sha256:aaaa.*do not use this version; train again"):
-        versions.fetch_version(*where, tmp_path / "b", GATES)
+        versions.fetch_version(*where, tmp_path / "b", GATES, envelope=signed)
 
 
 @pytest.mark.parametrize(("options", "error", "said"), [

@@ -18,12 +18,12 @@ def uri(tmp_path_factory):
 @pytest.mark.parametrize("version", ["production", "latest", "../1", ""])
 def test_an_alias_is_no_version(tmp_path, version):
     with pytest.raises(ArtifactError, match="is no version number"):
-        versions.fetch_version("sqlite://", "diagnosis_classifier", version, tmp_path, GATES)
+        versions.fetch_version("sqlite://", "diagnosis_classifier", version, tmp_path, GATES, envelope={})
 
 
 def test_a_version_that_mlflow_does_not_have(uri, tmp_path):
     with pytest.raises(ArtifactError, match="models:/diagnosis_classifier/7 cannot be fetched from MLflow: .*not found"):
-        versions.fetch_version(uri, "diagnosis_classifier", "7", tmp_path, GATES)
+        versions.fetch_version(uri, "diagnosis_classifier", "7", tmp_path, GATES, envelope={})
 
 
 def test_a_version_that_something_else_registered(uri, tmp_path):
@@ -33,4 +33,4 @@ def test_a_version_that_something_else_registered(uri, tmp_path):
     client.create_registered_model("foreign")
     client.create_model_version("foreign", source=str(tmp_path / "foreign"))
     with pytest.raises(ArtifactError, match=r"artifacts/model, as airgate\.steps\.register writes it|did not write this version"):
-        versions.fetch_version(uri, "foreign", "1", tmp_path / "to", GATES)
+        versions.fetch_version(uri, "foreign", "1", tmp_path / "to", GATES, envelope={})

@@ -5,6 +5,7 @@ from typing import Any
 from airflow.sdk import BaseOperator
 
 from airgate import settings
+from airgate.audit import signed
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.payloads import Candidate
 from airgate.contracts.runs import dag_id
@@ -18,8 +19,8 @@ class CandidateOperator(BaseOperator):
     """Finds the candidate that an asset event names, or the newest one when the DAG was started by hand.
 
     An asset event can be posted by anyone who may write assets, so its payload only says where to look: what counts is
-    the output that training's `register` task left in the audit log. Gives {"candidate": ..., "production": ...}, each
-    under its own XCom key too.
+    the output that training's `register` task left in the audit log. Gives {"candidate": ..., "production": ...,
+    "signatures": envelopes of their registrations}, each under its own XCom key too.
     """
 
     airgate_role = "candidate"
@@ -34,15 +35,26 @@ class CandidateOperator(BaseOperator):
 
         recorded = candidate_of(self.spec, recording.payloads(context))
         live = Registry(settings.load().mlflow_uri).live(self.spec.name)
-        found = {
+        found: dict[str, Any] = {
             "candidate": recorded.model_dump(mode="json"),
             # empty, not None: Airflow takes an XCom that is None for one that is missing
             "production": {"model": live.model, "version": live.version, "digest": live.digest} if live else {},
+            "signatures": signatures(recorded.model, candidate=recorded.version, production=live.version if live else None),
         }
         for key, value in found.items():
             context["ti"].xcom_push(key=key, value=value)
         self.log.info("candidate is version %s, production is version %s", recorded.version, live.version if live else "none")
         return found
+
+
+def signatures(model: str, **versions: str | None) -> dict[str, Any]:
+    """The envelopes in which the registrations of versions were signed, by the names given; {} for one without.
+
+    Whoever reads the versions verifies them, so nothing here needs to be believed.
+    """
+    log = recording.store()
+    events = {name: signed.registration_of(log, model, version) if version else None for name, version in versions.items()}
+    return {name: signed.envelope_of(event) or {} for name, event in events.items()}
 
 
 def candidate_of(spec: ModelSpec, payloads: list[dict[str, Any]]) -> Candidate:

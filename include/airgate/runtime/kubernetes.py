@@ -17,6 +17,7 @@ from airgate.redaction import HIDDEN, LineRedactor
 from airgate.runtime import pod_spec
 from airgate.runtime.operator import EX_DATAERR, StepTask, outlets_of
 from airgate.runtime.plan import StepPlan
+from airgate.signatures import keys
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -73,6 +74,8 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
             call_url = self.begin(context)
             self.arguments = [call_url]
             self.annotations = {pod_spec.CALL_ANNOTATION: call_url}
+            # Here, not when the DAG is parsed: only a worker needs to be able to read the keys.
+            self.env_vars: list[Any] = [*self.env_vars, *pod_spec.variables(keys.for_steps(settings.load()))]
             if self.deferrable:
                 super().execute(context)  # ends here only when the pod was over before it could be waited for
                 return self.concluded

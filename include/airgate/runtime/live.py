@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from airgate.audit import signed
 from airgate.contracts.promotion import PRODUCTION
 from airgate.contracts.stages import StageMove
 from airgate.errors import PromotionError
@@ -12,15 +13,21 @@ LIVE_ARGUMENT = "live"
 
 
 def live_of(model: str) -> dict[str, Any] | None:
-    """The version in production: {model, version, digest, data_revision, window}. None when there is none (any more).
+    """The version in production: {model, version, digest, data_revision, window, signature}. None when there is none (any more).
+
+    `signature` is the envelope in which its promotion was signed, {} when it was not; whoever reads the version verifies it.
 
     Raises AuditError when the log cannot be read.
     """
-    newest = record.patient_store().events(kind="stage.moved", model=model, newest_first=True)
+    log = record.patient_store()
+    newest = log.events(kind="stage.moved", model=model, newest_first=True)
     moves = (StageMove.model_validate(item.event.body) for item in newest)
     move = next((move for move in moves if move.stage == PRODUCTION), None)
+    if move is None or move.to_version is None:
+        return None
+    event = signed.promotion_of(log, model, move.to_version, move.request_digest)
     return {"model": model, "version": move.to_version, "digest": move.model_digest, "data_revision": move.data_revision,
-            "window": move.window} if move and move.to_version is not None else None
+            "window": move.window, "signature": signed.envelope_of(event) or {}}
 
 
 def check_live(live: Any, model: str) -> None:

@@ -17,6 +17,7 @@ from airgate.runtime.operator import EX_DATAERR, StepTask, outlets_of
 from airgate.runtime.output import follow
 from airgate.runtime.plan import StepPlan
 from airgate.runtime.process import RunningStep, start_process
+from airgate.signatures import keys
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -71,7 +72,8 @@ class LocalStepOperator(StepTask, BaseOperator):
 
     def _start(self, call_url: str, output: int) -> RunningStep:
         threads = str(max(1, int(self.plan.resources.cpu)))
-        environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
+        environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads),
+                       **keys.for_steps(settings.load())}
         if not supported():
             return start_process(call_url, environment, output)
         home = settings.load().home

@@ -100,8 +100,6 @@ def environment(resources: Resources, places: Mapping[str, str]) -> list[k8s.V1E
     `places` are the installation's own (AIRGATE_...). A URL that holds credentials is left out: anyone who may look at
     a pod could read it there, so it belongs in the steps' Secret.
     """
-    from kubernetes.client import models as k8s
-
     threads = str(max(1, int(resources.cpu)))
     values = {
         "HOME": SCRATCH, "TMPDIR": SCRATCH, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1",
@@ -110,6 +108,13 @@ def environment(resources: Resources, places: Mapping[str, str]) -> list[k8s.V1E
         **SILENCE,
         **{name: value for name, value in places.items() if "@" not in urlsplit(value).netloc},
     }
+    return variables(values)
+
+
+def variables(values: Mapping[str, str]) -> list[k8s.V1EnvVar]:
+    """Environment variables with these values."""
+    from kubernetes.client import models as k8s
+
     return [k8s.V1EnvVar(name=name, value=value) for name, value in values.items()]
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from airgate.contracts.payloads import Candidate
-from airgate.errors import ArtifactError, ConfigError, DataError, nearest
+from airgate.errors import ArtifactError, ConfigError, DataError, SignatureError, nearest
 from airgate.steps import bootstrap, load, plot, versions
 from airgate.steps.context import StepContext
 from airgate.steps.features import features_of
@@ -39,31 +39,33 @@ def evaluate(model: Model, data: pd.DataFrame, ctx: StepContext) -> dict[str, An
             "metrics": _plain(found), **_settings(ctx)}
 
 
-def compare(candidate: dict[str, Any], production: dict[str, Any] | None, ctx: StepContext) -> dict[str, Any]:
+def compare(candidate: dict[str, Any], production: dict[str, Any] | None, ctx: StepContext,
+            signatures: dict[str, Any] | None = None) -> dict[str, Any]:
     """Load the rows of the candidate's window at its data revision, then `compare_on` them. Raises what both raise.
 
     An empty `production` means None: Airflow cannot hand None from one task to the next.
     """
     told = Candidate.model_validate(candidate)
-    return compare_on(load.training_rows(ctx, told.window, told.data_revision), candidate, production or None, ctx)
+    return compare_on(load.training_rows(ctx, told.window, told.data_revision), candidate, production or None, ctx, signatures)
 
 
 def compare_on(data: pd.DataFrame, candidate: dict[str, Any], production: dict[str, Any] | None,
-               ctx: StepContext) -> dict[str, Any]:
+               ctx: StepContext, signatures: dict[str, Any] | None = None) -> dict[str, Any]:
     """Measure a candidate, and production beside it, on the same holdout rows: the evidence that the gates judge.
 
     `data` are raw rows. `candidate` is a Candidate payload, `production` {model, version, digest} or None when nothing
-    is live. Both versions are fetched from MLflow and their digests verified before anything is parsed. A wrong digest
-    does not stop the step: it is evidence, and that version's metrics are then missing.
+    is live. Both versions are fetched from MLflow, and their digests and signatures verified before anything is parsed:
+    `signatures` are the envelopes of their registrations, {candidate, production}. A wrong digest or signature does not
+    stop the step: it is evidence, and that version's metrics are then missing.
     Gives {rows, positives, candidate, production, difference: {metric: {value, low, high}} or None, digest_verified,
     candidate_digest, production_version, production_digest_verified, problems, confidence, resamples, seed}.
     `difference` is candidate minus production. `production` is None only when nothing is live.
     Raises DataError for unusable rows, ConfigError without an MLflow URI.
     """
-    told = Candidate.model_validate(candidate)
+    told, signed = Candidate.model_validate(candidate), signatures or {}
     held = holdout_rows(data, ctx)
     labels, inputs = _labels(held, ctx), features_of(ctx.spec.name)(held)
-    digest, ours, problem = _scores(ctx, told.model, told.version, told.digest, inputs)
+    digest, ours, problem = _scores(ctx, candidate, signed.get("candidate"), inputs)
     evidence: dict[str, Any] = {
         "rows": len(labels), "positives": int(labels.sum()), **_settings(ctx), "problems": [problem] if problem else [],
         "candidate": None, "candidate_digest": digest, "digest_verified": digest == told.digest,
@@ -72,7 +74,7 @@ def compare_on(data: pd.DataFrame, candidate: dict[str, Any], production: dict[s
         evidence["candidate"] = _plain(bootstrap.intervals(labels, ours, **_settings(ctx)))
     if production is not None:
         version, expected = str(production["version"]), str(production["digest"])
-        digest, theirs, problem = _scores(ctx, str(production["model"]), version, expected, inputs)
+        digest, theirs, problem = _scores(ctx, production, signed.get("production"), inputs)
         evidence |= {"production": {}, "production_version": version, "production_digest_verified": digest == expected}
         evidence["problems"] += [problem] if problem else []
         if theirs is not None:
@@ -110,9 +112,9 @@ def _plain(found: dict[str, bootstrap.Interval]) -> dict[str, bootstrap.Metrics]
     return {name: interval.as_dict() for name, interval in found.items()}
 
 
-def _scores(ctx: StepContext, name: str, version: str, expected: str,
-            inputs: pd.DataFrame) -> tuple[str, Floats | None, str]:
-    """Digest of the stored files; the version's scores if they are the expected files; what is wrong otherwise."""
+def _scores(ctx: StepContext, wanted: dict[str, Any], envelope: Any, inputs: pd.DataFrame) -> tuple[str, Floats | None, str]:
+    """Digest of the stored files; the version's scores if they are the expected files, signed; what is wrong otherwise."""
+    name, version, expected = str(wanted["model"]), str(wanted["version"]), str(wanted["digest"])
     if ctx.call.tracking_uri is None:
         raise ConfigError("comparing versions needs MLflow, and this call has no tracking_uri. Set AIRGATE_MLFLOW_URI.")
     try:
@@ -123,7 +125,9 @@ def _scores(ctx: StepContext, name: str, version: str, expected: str,
     except ArtifactError as error:
         return "missing", None, str(error)
     try:
-        return fetched.digest, Model.load(fetched.folder).predict_proba(inputs), ""
+        return fetched.digest, versions.verified(fetched, envelope).predict_proba(inputs), ""
+    except SignatureError as error:
+        return fetched.digest, None, str(error)
     except (ArtifactError, DataError) as error:
         # features() may have changed since that version was trained; the gates then lack what they need and fail.
         return fetched.digest, None, f"{name} version {version} cannot score the rows: {error}"

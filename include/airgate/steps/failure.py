@@ -9,6 +9,7 @@ from airgate.errors import (
     ContractError,
     DataError,
     GateError,
+    SignatureError,
     SpecError,
     WiringError,
 )
@@ -16,7 +17,8 @@ from airgate.redaction import redact
 from airgate.steps.store import DigestError
 
 # The same call meets the same data, the same bytes, the same code and the same settings again.
-NOT_RETRYABLE = (DataError, ContractError, DigestError, SpecError, WiringError, ConfigError, GateError)
+NOT_RETRYABLE = (DataError, ContractError, DigestError, SpecError, WiringError, ConfigError, GateError,
+                 SignatureError)
 MESSAGE_LIMIT = 16_000
 FRAMES = 12
 

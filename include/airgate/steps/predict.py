@@ -9,6 +9,7 @@ from typing import Any
 
 from fsspec.core import url_to_fs
 
+from airgate.contracts.promotion import PRODUCTION
 from airgate.contracts.provenance import FILE, Provenance, file_name
 from airgate.contracts.step import Window
 from airgate.errors import ConfigError, ContractError
@@ -39,21 +40,24 @@ class _Day:
 def predict(live: dict[str, Any], output: str, ctx: StepContext, revision: str | None = None) -> dict[str, Any]:
     """Score every day of the run's window with the version in production.
 
-    `live` is {model, version, digest}; the version's files are compared with the digest before they are read. `output`
-    is an fsspec URL; a day's predictions go to <output>/<model>/date=YYYY-MM-DD/predictions.parquet, with the columns
-    id, day, model, model_version, score (probability of class 1), predicted (1 when score is at least 0.5), and
-    scored_at (UTC, the same for the whole run). The file's metadata say which run and version made it, see
-    `contracts.provenance`. All days are scored before the first is published, and each file replaces its predecessor in
-    one move. A run that fails while scoring leaves what was there; one that is killed while publishing several days
-    leaves each day either old or new, and running it again finishes.
+    `live` is {model, version, digest, signature}; the version's files are held against the digest and the signed
+    promotion before they are read. `output` is an fsspec URL; a day's predictions go to
+    <output>/<model>/date=YYYY-MM-DD/predictions.parquet, with the columns id, day, model, model_version, score
+    (probability of class 1), predicted (1 when score is at least 0.5), and scored_at (UTC, the same for the whole
+    run). The file's metadata say which run and version made it, see `contracts.provenance`. All days are scored
+    before the first is published, and each file replaces its predecessor in one move. A run that fails while scoring
+    leaves what was there; one that is killed while publishing several days leaves each day either old or new, and
+    running it again finishes.
 
     Gives {rows, files: [URL], output, digests, digest, model, version, model_digest}; `digests` is the manifest
-    {date=.../predictions.parquet: file digest} and `digest` that of the manifest. Raises ArtifactError when the version
-    is missing or is not the one of the digest, DataError when a day is missing or its rows break a rule of `spec.data`,
-    SpecError when features() mixes rows, ContractError or ConfigError when the call lacks something.
+    {date=.../predictions.parquet: file digest} and `digest` that of the manifest. Raises ArtifactError when the
+    version is missing or is not the one of the digest, SignatureError when its promotion is not signed, DataError
+    when a day is missing or its rows break a rule of `spec.data`, SpecError when features() mixes rows, ContractError
+    or ConfigError when the call lacks something.
     """
     version, digest = _identified(live, ctx)
-    scorer = Scorer(ctx.spec, _model(ctx, version, digest), features_of(ctx.spec.name), version, datetime.now(UTC))
+    model = _model(ctx, version, digest, live.get("signature"))
+    scorer = Scorer(ctx.spec, model, features_of(ctx.spec.name), version, datetime.now(UTC))
     days = _score(scorer, ctx.window, revision, ctx, digest)
     files = _publish(days, f"{output.rstrip('/')}/{ctx.spec.name}", f"{ctx.run.run_id}-{ctx.run.try_number}")
     digests = {one.name: one.digest for one in days}
@@ -80,10 +84,11 @@ def _identified(live: dict[str, Any], ctx: StepContext) -> tuple[str, str]:
     return str(live["version"]), str(live["digest"])
 
 
-def _model(ctx: StepContext, version: str, digest: str) -> Model:
+def _model(ctx: StepContext, version: str, digest: str, envelope: Any) -> Model:
     if not ctx.call.tracking_uri:
         raise ConfigError("predict: no MLflow is set, so no version can be fetched. Set AIRGATE_MLFLOW_URI.")
-    return fetch_version(ctx.call.tracking_uri, ctx.spec.name, version, ctx.workdir / "model", digest)
+    return fetch_version(ctx.call.tracking_uri, ctx.spec.name, version, ctx.workdir / "model", digest,
+                         envelope=envelope, stage=PRODUCTION)
 
 
 def _score(scorer: Scorer, window: Window, revision: str | None, ctx: StepContext, digest: str) -> list[_Day]:
