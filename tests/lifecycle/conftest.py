@@ -18,16 +18,20 @@ import pytest
 
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airgate-tests-"))
 
-from airgate.audit.event import Actor, TaskRef, task_event
+from airgate.audit.event import Actor, AuditEvent, TaskRef, task_event
 from airgate.audit.store import AuditStore
 from airgate.authoring.catalog import model
+from airgate.contracts.manifest import manifest_bytes, manifest_digest
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.payloads import Candidate
 from airgate.contracts.step import Window
+from airgate.lifecycle import sign
 from airgate.registry.versions import Registry
+from airgate.signatures import private_key
 
 MODEL = "diagnosis_classifier"
-DIGEST = "sha256:" + "a" * 64
+FILES = {"airgate_model.json": "sha256:" + "a" * 64, "model.ubj": "sha256:" + "b" * 64}
+DIGEST = manifest_digest(FILES)
 # The report that every training and every verdict here names; a house's artifact store holds it.
 REPORT_BYTES = b'{"passed": true}'
 REPORT = "sha256:" + hashlib.sha256(REPORT_BYTES).hexdigest()
@@ -94,7 +98,8 @@ class House:
                            actor=Actor(kind="user", name=actor), model=MODEL, body=body)
         self.log.append(event)
 
-    def trained(self, spec: ModelSpec, version: str = "1", run: str = "t1", actor: str = "mia") -> Candidate:
+    def trained(self, spec: ModelSpec, version: str = "1", run: str = "t1", actor: str = "mia",
+                signed: bool = True) -> Candidate:
         """A training run as it stands in the log."""
         candidate = Candidate(model=MODEL, version=version, digest=DIGEST, gates_hash=spec.gates.fingerprint(),
                               data_revision="c0ffee", data_hash="d", window=Window(start=date(2026, 1, 8), end=date(2026, 1, 9)),
@@ -102,8 +107,19 @@ class House:
         dag = f"{MODEL}_training"
         self.succeeded(dag, run, "train", {"gates_hash": spec.gates.fingerprint()}, actor, "task.started")
         self.succeeded(dag, run, "check", {"attachments": {"data_check.json": REPORT}}, actor)
-        self.succeeded(dag, run, "register", {"output": self.artifact(candidate.model_dump(mode="json"))}, actor)
+        stored = {"uri": self.stored_at(self.stored(manifest_bytes(FILES))).as_uri(), "digest": DIGEST, "kind": "model", "size": 9}
+        self.succeeded(dag, run, "train", {"output": stored}, actor)
+        self.succeeded(dag, run, "register", {
+            "output": self.artifact(candidate.model_dump(mode="json")),
+            "facts": {"model_version": version, "model_digest": DIGEST, "model_source": "models:/m-1"}}, actor)
+        if signed:
+            self.signed(run)
         return candidate
+
+    def signed(self, run: str = "t1") -> AuditEvent:
+        """Sign what a training run registered, as its `sign` task would."""
+        found = self.log.events(kind="task.succeeded", dag_id=f"{MODEL}_training", run_id=run, task_id="register")
+        return sign.sign_registration(self.log, found[-1].event, actor=Actor(kind="user", name="mia"), source="operator")
 
     def answer(self, role: str, user: str, text: dict[str, str], option: str = "Approve") -> None:
         """Let Airflow's API say that somebody answered."""
@@ -113,8 +129,8 @@ class House:
             "responded_by_user": {"id": user, "name": user}, "responded_at": datetime.now(UTC).isoformat()}
 
     def kinds(self) -> list[str]:
-        """Kinds of the decisions in the log, in order."""
-        return [item.event.kind for item in self.log.events() if not item.event.kind.startswith("task.")]
+        """Kinds of the decisions in the log, in order. A signature decides nothing."""
+        return [item.event.kind for item in self.log.events() if not item.event.kind.startswith(("task.", "model."))]
 
 
 @pytest.fixture
@@ -122,12 +138,15 @@ def house(tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "mlflow.db").write_bytes(mlflow_template.read_bytes())
     home = House(tmp_path, AuditStore(f"sqlite:///{tmp_path}/audit.db"), Registry(f"sqlite:///{tmp_path}/mlflow.db"))
     home.log.create()
+    if not (tmp_path / "model-key.pem").exists():
+        private_key.write_new(tmp_path / "model-key.pem")
     home.stored(REPORT_BYTES)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(home.answers))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     for name, value in {
         "AIRGATE_AUDIT_URL": f"sqlite:///{tmp_path}/audit.db", "AIRGATE_MLFLOW_URI": f"sqlite:///{tmp_path}/mlflow.db",
         "AIRGATE_ARTIFACT_STORE": f"file://{tmp_path}/artifacts", "AIRGATE_API_USER": "airgate", "AIRGATE_API_PASSWORD": "x",
+        "AIRGATE_MODEL_KEY": f"file:{tmp_path}/model-key.pem",
         "AIRGATE_AIRFLOW_API": f"http://127.0.0.1:{server.server_port}",
     }.items():
         monkeypatch.setenv(name, value)

@@ -11,26 +11,29 @@ from airgate import settings
 from airgate.airflow_api import AirflowApi
 from airgate.audit.event import Actor, AuditEvent
 from airgate.contracts.model_spec import ModelSpec
+from airgate.contracts.notifications import Topic
 from airgate.contracts.promotion import Decision, PromotionRequest
 from airgate.contracts.stages import Approver, StageMove
 from airgate.errors import PromotionError
-from airgate.lifecycle import people, recording
+from airgate.lifecycle import notify, people, recording
 from airgate.lifecycle.moves import Author, Conflict, Moves
 from airgate.lifecycle.promotion_decision import decide
 from airgate.lifecycle.promotion_request import verdict_of
+from airgate.lifecycle.sign import sign_promotion
 from airgate.registry.answers import AirflowAnswers
 
 
 class ApplyPromotion(BaseOperator):
-    """Reads the answers where Airflow keeps them, applies the rules, and moves the alias on a clear yes.
+    """Reads the answers where Airflow keeps them, applies the rules, and on a clear yes signs that and moves the stage.
 
     Runs whatever became of the approval tasks. Gives {"outcome": "applied" | "refused", "reasons": [...]}.
     A request is decided once: a repeated task meets its own earlier decision, and finishes a move that was interrupted.
     """
 
     def __init__(self, *, spec: ModelSpec, **options: Any) -> None:
-        # What is unreachable now (Airflow's API, MLflow, the log) may be back soon; what is refused stays refused.
-        super().__init__(**{"retries": 3, "retry_delay": timedelta(seconds=10), **options})
+        # What is unreachable now (Airflow's API, MLflow, the log) may be back soon; what is refused stays refused. Ten minutes in
+        # all, which outlasts the guard's five: an alias that was moved by hand costs no approvals.
+        super().__init__(**{"retries": 6, "retry_delay": timedelta(seconds=10), "retry_exponential_backoff": 2, **options})
         self.spec = spec
 
     def execute(self, context: Any) -> dict[str, Any]:
@@ -53,29 +56,34 @@ class ApplyPromotion(BaseOperator):
         with AirflowApi.from_environment(settings.load().airflow_api) as api:
             answers = AirflowAnswers(api).answers(self.dag_id, run_id, list(self.spec.promotion.approvers))
         decision = decide(request, answers, self.spec, run_id)
-        return self._settle(context, request, decision, [answer.user for answer in answers if answer.user])
+        return self._settle(context, event, request, decision, [answer.user for answer in answers if answer.user])
 
-    def _settle(self, context: Any, request: PromotionRequest, decision: Decision, answered: list[str]) -> dict[str, Any]:
+    def _settle(self, context: Any, asked: AuditEvent, request: PromotionRequest, decision: Decision,
+                answered: list[str]) -> dict[str, Any]:
         approvals = [recording.record(context, "promotion.approved", request.model, request.version,
                                       approval.model_dump(mode="json"), once=(approval.role,),
                                       actor=Actor(kind="user", name=approval.user), personal=people.in_approval(approval))
                      for approval in decision.approvals]
         if not decision.approved:
             return self._refuse(context, request, decision.reasons, answered)
-        return self._move(context, request, approvals)
+        signature = sign_promotion(context, recording.store(), asked, approvals)
+        agreed = "; ".join(f"{approval.role}: {approval.user}, {approval.reason}" for approval in decision.approvals)
+        self._tell(context, "promotion.approved", request, f"to {request.to_stage}, by {agreed}")
+        return self._move(context, request, approvals, str(signature.event_id))
 
-    def _move(self, context: Any, request: PromotionRequest, approvals: list[AuditEvent]) -> dict[str, Any]:
+    def _move(self, context: Any, request: PromotionRequest, approvals: list[AuditEvent], signature: str) -> dict[str, Any]:
         candidate = verdict_of(request).candidate
         wanted = StageMove(
             cause="promotion", stage=request.to_stage, from_version=request.expected_current, to_version=request.version,
             model_digest=request.model_digest, request_digest=request.digest(), data_revision=candidate.data_revision,
-            window=candidate.window.model_dump(mode="json"),
+            window=candidate.window.model_dump(mode="json"), signature=signature,
             approvers=[Approver.model_validate({name: event.body[name] for name in ("role", "user")}) for event in approvals])
         try:
             self._moves(context).move(request.model, wanted)
         except PromotionError as refused:
             return self._refuse(context, request, [str(refused)], refused.people if isinstance(refused, Conflict) else ())
-        self.log.info("version %s is now in %s", request.version, request.to_stage)
+        self._tell(context, "stage.moved", request,
+                   f"is in {request.to_stage} now, before it {f'version {was}' if (was := request.expected_current) else 'none'}")
         return {"outcome": "applied", "version": request.version, "reasons": []}
 
     def _moves(self, context: Any) -> Moves:
@@ -89,7 +97,11 @@ class ApplyPromotion(BaseOperator):
         recording.record(context, "promotion.refused", request.model, request.version, body, once=(),
                          personal=people.in_reasons(reasons, answered))
         self.log.warning("refused: %s", "; ".join(reasons))
+        self._tell(context, "promotion.refused", request, "\n".join(reasons))
         return {"outcome": "refused", "version": request.version, "reasons": reasons}
+
+    def _tell(self, context: Any, topic: Topic, request: PromotionRequest, text: str) -> None:
+        notify.send(topic, model=request.model, version=request.version, text=text, context=context)
 
     def _decided(self, context: Any, request: PromotionRequest) -> dict[str, Any] | None:
         """The outcome an earlier try of this task recorded; a move that it began is finished first. None if there is none."""
