@@ -1,6 +1,7 @@
 """What asset events carry from one DAG to the next. A payload is a pointer; whoever acts on it checks it against the log."""
 
 from datetime import date
+from typing import Literal
 
 from pydantic import Field
 
@@ -9,7 +10,10 @@ from airgate.contracts.step import Digest, Window
 
 
 class Candidate(Contract):
-    """A model version that training registered. Extra of the `candidate` asset event; value of the `register` step."""
+    """A model version that training registered, or an import from another installation. Value of the `register` step.
+
+    Extra of the `candidate` asset event.
+    """
 
     model: str
     version: str
@@ -19,7 +23,8 @@ class Candidate(Contract):
     data_hash: str = Field(description="DVC hash of the data set at that commit")
     window: Window
     mlflow_run_id: str
-    training_run: str = Field(description="run id of the training DAG run")
+    training_run: str = Field(description="run id of the DAG run that registered it")
+    flow: Literal["training", "bundle_import"] = Field(default="training", description="which flow of the model that run was")
 
 
 class GateResult(Contract):

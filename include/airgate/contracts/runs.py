@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-Flow = Literal["training", "validation", "promotion", "batch_inference", "drift_check", "retraining"]
-FLOWS: tuple[Flow, ...] = ("training", "validation", "promotion", "batch_inference", "drift_check", "retraining")
+Flow = Literal["training", "validation", "promotion", "batch_inference", "drift_check", "retraining", "bundle_import"]
+FLOWS: tuple[Flow, ...] = ("training", "validation", "promotion", "batch_inference", "drift_check", "retraining", "bundle_import")
 
 
 def dag_id(model: str, flow: Flow) -> str:

@@ -1,5 +1,6 @@
 """What a DAG may not do: train on unchecked data, predict with an unverified model, register what was not evaluated,
-do machine learning where no step accounts for it. Pure functions over a DAG; the policies call them at parse time.
+import what nobody verified, do machine learning where no step accounts for it. Pure functions over a DAG; the policies call
+them at parse time.
 
 Limits. The rules read wiring, bytecode (see `callable_scan`), command lines and images. They do not see a script that a
 shell command calls, a container of another image, a pod template file, code behind SSH, nor what a step's own function
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 CHECK = "airgate.steps.validate:check"
 PREDICT = "airgate.steps.predict:predict"
 REGISTER = "airgate.steps.register:register"
+IMPORT_STEPS = "airgate.steps.import_bundle:"
+BUNDLE_ARGUMENT, BUNDLE_ROLE = "bundle", "bundle"
 LIVE_ARGUMENT = "live"  # how the standard steps call the version in production
 STANDARD_STEPS = "airgate.steps."
 LIVE_ROLE = "live_model"
@@ -41,7 +44,9 @@ def violations(dag: Any) -> list[str]:
     others = {task.task_id: task for task in dag.tasks if task.task_id not in steps}
     found: list[str] = []
     for task_id, plan in steps.items():
-        if plan.returns == "model":
+        if plan.function.startswith(IMPORT_STEPS):
+            found += _takes_a_verified_bundle(task_id, plan, others)
+        elif plan.returns == "model":
             found += _trains_on_checked_data(task_id, plan, steps)
         if plan.function == REGISTER:
             found += _registers_what_was_evaluated(task_id, plan, steps)
@@ -118,6 +123,20 @@ def _registers_what_was_evaluated(task_id: str, plan: "StepPlan", steps: Mapping
         yield (f"Task '{task_id}' registers the model of '{model}' without an evaluation of that model. Give both the "
                f"same model: evaluated = step(\"airgate.steps.evaluate:evaluate\", model={model}, ...), then "
                f"register(model={model}, evaluation=evaluated).")
+
+
+def _takes_a_verified_bundle(task_id: str, plan: "StepPlan", others: Mapping[str, Any]) -> Iterator[str]:
+    """What is imported comes from the task that verified the bundle, not from a literal or a param."""
+    if _roles(plan, BUNDLE_ARGUMENT, others) != {BUNDLE_ROLE}:
+        yield (f"Task '{task_id}' ({plan.function}) imports a model from a bundle that nobody verified. Give it the output of "
+               "TakeBundle(spec=...), as dags/bundle_import.py does.")
+
+
+def _roles(plan: "StepPlan", argument: str, others: Mapping[str, Any]) -> set[Any]:
+    """The roles of the tasks that an argument comes from; empty for a value."""
+    references = getattr(plan.json_inputs.get(argument), "iter_references", None)
+    sources = [operator.task_id for operator, _ in references()] if callable(references) else []
+    return {_attribute(others.get(source), ROLE_ATTRIBUTE) for source in sources}
 
 
 def _predicts_with_live_model(task_id: str, plan: "StepPlan", others: Mapping[str, Any]) -> Iterator[str]:

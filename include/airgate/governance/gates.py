@@ -23,9 +23,14 @@ def judge(candidate: Candidate, evidence: dict[str, Any], gates: GatesSpec, *, d
         _thresholds_fixed(candidate, gates, gates_at_training),
         _digest_verified(candidate, evidence),
         _data_checked(data_check),
-        *(_bound(name, bound, evidence, gates.confidence) for name, bound in gates.metrics.items()),
-        _not_worse(gates.production, evidence, gates.confidence),
+        *measured(evidence, gates),
     ]
+
+
+def measured(evidence: dict[str, Any], gates: GatesSpec) -> list[GateResult]:
+    """Apply the gates that are about numbers: the bounds of the metrics, and the comparison with production."""
+    return [*(_bound(name, bound, evidence, gates.confidence) for name, bound in gates.metrics.items()),
+            _not_worse(gates.production, evidence, gates.confidence)]
 
 
 def _thresholds_fixed(candidate: Candidate, gates: GatesSpec, at_training: str | None) -> GateResult:

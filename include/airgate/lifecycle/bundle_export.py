@@ -19,7 +19,7 @@ from airgate.audit.event import PEOPLE, Actor, AuditEvent, event_id_of, time_tex
 from airgate.audit.extract import extract_events
 from airgate.audit.store import AuditStore
 from airgate.audit.subjects import ERASED
-from airgate.contracts import calls, plain_zip
+from airgate.contracts import plain_zip
 from airgate.contracts.bundle import (
     CANDIDATE,
     DATA_CHECK,
@@ -37,6 +37,7 @@ from airgate.contracts.bundle import (
 )
 from airgate.contracts.promotion import PromotionRequest
 from airgate.contracts.step import ArtifactRef
+from airgate.encryption import at_rest
 from airgate.errors import ArtifactError, BundleError
 from airgate.lifecycle import bundle_check, bundle_story
 from airgate.lifecycle.bundle_check import Checked
@@ -125,7 +126,7 @@ def _reports(now: Settings, story: Story, events: Iterable[StoredEvent], folder:
     (folder / REPORTS).mkdir()
     for name, uri in wanted.items():
         try:
-            data = calls.read_bytes(uri)
+            data = at_rest.read_bytes(uri)
         except ArtifactError:
             if name == DRIFT:
                 continue
@@ -177,7 +178,7 @@ def _place(now: Settings, digest: str) -> str:
 
 
 def _bytes(ref: ArtifactRef) -> bytes:
-    return calls.read_bytes(ref.uri)
+    return at_rest.read_bytes(ref.uri)
 
 
 def _canonical(envelope: dsse.Envelope) -> bytes:

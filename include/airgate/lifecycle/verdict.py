@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from airgate.audit.event import AuditEvent
@@ -10,6 +11,7 @@ from airgate.contracts.runs import dag_id
 from airgate.errors import GateError
 from airgate.governance import gates
 from airgate.lifecycle import recording
+from airgate.lifecycle.bundle_origin import origin_of
 from airgate.lifecycle.candidate import candidate_of
 from airgate.lifecycle.evidence import EvidenceOperator
 from airgate.runtime.live import live_of
@@ -31,16 +33,22 @@ class VerdictOperator(EvidenceOperator):
         production = evidence.get("production_version")
         verdict = Verdict(candidate=candidate, passed=all(result.passed for result in results), gates=results,
                           evaluation_digest=recording.output_ref(event).digest, production_version=production)
-        body = verdict.model_dump(mode="json", exclude={"event_id"})
-        recorded = recording.record(context, "gate.verdict", self.spec.name, candidate.version, body,
-                                    once=("try", str(context["ti"].try_number)))
-        for result in results:
-            self.log.info("%s  %s: %s", "passed" if result.passed else "FAILED", result.name, result.evidence)
-        if not verdict.passed:
-            raise AirflowFailException(explain(self.spec.name, candidate, results))
-        payload = verdict.model_copy(update={"event_id": str(recorded.event_id)}).model_dump(mode="json")
-        recording.emit(context, self.outlets, payload)
-        return payload
+        return conclude(self, context, verdict)
+
+
+def conclude(task: BaseOperator, context: Any, verdict: Verdict) -> dict[str, Any]:
+    """Record a verdict, emit it on a pass, and give it. Raises AirflowFailException, one line a gate, when it is none."""
+    candidate = verdict.candidate
+    recorded = recording.record(context, "gate.verdict", candidate.model, candidate.version,
+                                verdict.model_dump(mode="json", exclude={"event_id"}),
+                                once=("try", str(context["ti"].try_number)))
+    for result in verdict.gates:
+        task.log.info("%s  %s: %s", "passed" if result.passed else "FAILED", result.name, result.evidence)
+    if not verdict.passed:
+        raise AirflowFailException(explain(candidate.model, candidate, verdict.gates))
+    payload = verdict.model_copy(update={"event_id": str(recorded.event_id)}).model_dump(mode="json")
+    recording.emit(context, task.outlets, payload)
+    return payload
 
 
 def check_question(event: AuditEvent, candidate: Candidate, live: dict[str, Any] | None) -> None:
@@ -60,7 +68,13 @@ def check_question(event: AuditEvent, candidate: Candidate, live: dict[str, Any]
 
 
 def data_check_of(candidate: Candidate) -> str | None:
-    """Digest of the report that the training run's data check attached, None when the log has no passed check."""
+    """Digest of the report that the training run's data check attached, None when the log has no passed check.
+
+    Of a version from another installation: the report that came with it and that its log there names.
+    """
+    origin = origin_of(candidate)
+    if origin is not None:
+        return origin.data_check
     event = recording.newest_success(dag_id(candidate.model, "training"), "check", run_id=candidate.training_run)
     if event is None:
         return None

@@ -18,6 +18,7 @@ from airgate.contracts.step import ArtifactRef, RunContext, StepCall, StepFailur
 from airgate.errors import AirgateError, ArtifactError, AuditError, ConfigError, DataError, StepError, WiringError
 from airgate.redaction import secret_in
 from airgate.runtime import record
+from airgate.runtime.bundle import BUNDLE_ARGUMENT, check_bundle
 from airgate.runtime.live import LIVE_ARGUMENT, check_live
 from airgate.runtime.plan import StepPlan
 from airgate.runtime.upstream import explain, upstream_result
@@ -99,6 +100,8 @@ class StepTask:
             facts = {**result.facts, **facts}
         if LIVE_ARGUMENT in self.json_inputs and self.plan.spec is not None:
             check_live(self.json_inputs[LIVE_ARGUMENT], self.plan.spec.name)
+        if BUNDLE_ARGUMENT in self.json_inputs and self.plan.spec is not None:
+            check_bundle(self.json_inputs[BUNDLE_ARGUMENT], self.plan.spec.name)
         parameters = {**self.parameters, **self.json_inputs}
         _refuse_secrets(self.plan, parameters)
         try:
