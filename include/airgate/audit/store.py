@@ -159,13 +159,10 @@ class AuditStore:
         subjects = self._subjects(people) if people else None
         offered = [Offered(event, canonical(event, subjects.seal if subjects else None)) for event in unique.values()]
 
-        def work(connection: Connection) -> list[int]:
-            return write(connection, offered, keep_first=keep_first)
-
         try:
             if not keep_first and len(unique) < len(events):
                 _refuse_two_contents(events, unique)
-            seqs = dict(zip(unique, self.database.transact(work, write=True, one_statement=True), strict=True))
+            seqs = dict(zip(unique, write(self.database, offered, keep_first=keep_first), strict=True))
         except Contradiction as found:
             event = list(unique.values())[found.position]
             self._append([_alarm(event, found.seq)], keep_first=True)

@@ -38,115 +38,139 @@ CREATE TABLE airgate_subjects (
   id uuid PRIMARY KEY, name varchar(250) UNIQUE, key bytea, hold varchar(250), erased_at varchar(27)
 );
 
+-- Where some of those offered are known: the seq of each, those of new ones counted from p_size on.
+CREATE FUNCTION airgate_recorded(p_events text[], p_ids uuid[], p_size bigint, p_keep_first boolean) RETURNS bigint[]
+LANGUAGE plpgsql AS $$
+DECLARE
+  seqs bigint[];
+  next_seq bigint := p_size;
+  known record;
+BEGIN
+  FOR place IN 1..cardinality(p_ids) LOOP
+    SELECT e.seq, e.entry INTO known FROM @schema@.airgate_events e WHERE e.event_id = p_ids[place];
+    IF known.seq IS NULL THEN
+      seqs[place] := next_seq;
+      next_seq := next_seq + 1;
+      CONTINUE;
+    END IF;
+    seqs[place] := known.seq;
+    IF NOT p_keep_first AND known.entry IS NOT NULL AND
+       substr(known.entry, 1, octet_length(known.entry) - 43 - length(known.seq::text))
+       <> convert_to('{"event":' || p_events[place] || ',"seq":', 'UTF8') THEN
+      RAISE EXCEPTION USING ERRCODE = 'AG001', MESSAGE = 'recorded with other content', DETAIL = place::text || ' ' || known.seq::text;
+    END IF;
+  END LOOP;
+  RETURN seqs;
+END $$;
+REVOKE ALL ON FUNCTION airgate_recorded FROM PUBLIC;
+
 -- Appending: the only way in for the application's role, which may execute this and not write the tables.
--- RFC 9162, 2.1. The lock on the head row makes writers take turns, hence no gap and no double. Given are the events'
--- canonical bytes, one a line (canonical JSON holds no line break), and beside them what they can be searched by.
+-- RFC 9162, 2.1. The lock on the head row makes writers take turns, hence no gap and no double. An event comes in two parts:
+-- its canonical bytes up to "event_id" (one a line: canonical JSON holds no line break), and the short fields after it, of
+-- which the rest of its bytes is made here, so that the columns it is searched by never differ from what is recorded.
 -- Gives the seq of each. An id that is recorded with other bytes ends the transaction with SQLSTATE AG001 and the detail
 -- "POSITION SEQ", unless p_keep_first says that the first word stands.
 CREATE FUNCTION airgate_append(
-  p_events text, p_ids uuid[], p_kinds text[], p_models text[], p_versions text[], p_dags text[], p_runs text[],
-  p_tasks text[], p_map_indexes integer[], p_tries integer[], p_occurred text[], p_keep_first boolean
+  p_heads text, p_ids uuid[], p_kinds text[], p_models text[], p_versions text[], p_dags text[], p_runs text[],
+  p_tasks text[], p_map_indexes integer[], p_tries integer[], p_occurred text[], p_recovered boolean[], p_schemas smallint[],
+  p_sources text[], p_keep_first boolean
 ) RETURNS bigint[] LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
-  events text[] := string_to_array(p_events, E'\n');
-  suffix text;
-  now_text text;
+  events text[];
+  wrong bigint;
   head record;
-  some_known boolean;
-  mark text;
-  at integer;
-  known_seq bigint;
-  known bytea;
+  now_text text;
+  known bigint[];
+  seqs bigint[];
+  leaves bytea[];
   leaf_count bigint;
   rest bigint;
   peaks bytea[] := '{}';
   depth integer;
   level integer;
   node bytea;
-  entry bytea;
-  seqs bigint[];
-  taken integer[];  -- positions of the events that are new
-  entries bytea[];
-  leaves bytea[];
   levels integer[];
   indexes bigint[];
   hashes bytea[];
   new_frontier bytea := '';
 BEGIN
+  IF p_kinds && ARRAY['audit.erased', 'audit.hold', 'audit.expired'] AND NOT pg_has_role(session_user,
+     (SELECT c.relowner FROM pg_class c WHERE c.oid = '@schema@.airgate_events'::regclass), 'USAGE') THEN
+    RAISE EXCEPTION USING ERRCODE = '42501', MESSAGE = 'audit.erased, audit.hold and audit.expired are for the log''s owner to record';
+  END IF;
+  -- RFC 8785 orders keys, and to_json escapes a text as it asks for. A field that is missing makes the whole NULL.
+  SELECT array_agg(e.data ORDER BY o.place), min(o.place) FILTER (WHERE (starts_with(o.head, '{"actor":{"kind":"')
+    AND json_typeof(e.data::json) = 'object' AND octet_length(e.data) <= 65536
+    AND o.occurred ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$') IS NOT TRUE)
+  INTO events, wrong
+  FROM unnest(string_to_array(p_heads, E'\n'), p_ids, p_kinds, p_models, p_versions, p_dags, p_runs, p_tasks, p_map_indexes,
+      p_tries, p_occurred, p_recovered, p_schemas, p_sources) WITH ORDINALITY
+    AS o(head, id, kind, model, version, dag, run, task, map_index, try, occurred, recovered, schema, source, place),
+    LATERAL (SELECT o.head || ',"event_id":"' || o.id || '","kind":' || to_json(o.kind) || ',"model":'
+      || coalesce(to_json(o.model)::text, 'null') || ',"occurred_at":"' || o.occurred || '","recovered":' || o.recovered
+      || ',"schema_version":' || o.schema || ',"source":' || to_json(o.source) || ',"task":'
+      || CASE WHEN o.dag IS NULL THEN 'null' ELSE '{"dag_id":' || to_json(o.dag) || ',"map_index":' || o.map_index
+        || ',"run_id":' || to_json(o.run) || ',"task_id":' || to_json(o.task) || ',"try_number":' || o.try || '}' END
+      || ',"version":' || coalesce(to_json(o.version)::text, 'null') || '}' AS data OFFSET 0) AS e;
+  IF wrong IS NOT NULL THEN
+    RAISE EXCEPTION USING MESSAGE = 'what is offered at position ' || wrong || ' is no event';
+  END IF;
+  IF p_kinds <@ ARRAY['task.started', 'task.succeeded', 'task.failed', 'task.retrying', 'task.skipped', 'task.upstream_failed'] THEN
+    -- The ordinary life of tasks: the next writer need not wait for the disk. Whoever appends does, before he says that it is
+    -- recorded (airgate.audit.database). Decisions are on disk before anybody can read them.
+    PERFORM set_config('synchronous_commit', 'off', true);
+  END IF;
+
   SELECT h.size, h.frontier INTO head FROM @schema@.airgate_head h WHERE h.id = 1 FOR UPDATE;
   IF NOT FOUND THEN
     RAISE EXCEPTION USING MESSAGE = 'the audit log''s head row is gone: somebody with the owner''s rights removed it';
   END IF;
   leaf_count := head.size;
+  now_text := to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
+  seqs := ARRAY(SELECT generate_series(leaf_count, leaf_count + cardinality(p_ids) - 1));
+  -- Nearly always all are new, and then one look is enough.
+  IF EXISTS (SELECT 1 FROM @schema@.airgate_events e WHERE e.event_id = ANY (p_ids)) THEN
+    seqs := @schema@.airgate_recorded(events, p_ids, leaf_count, p_keep_first);
+  END IF;
+
+  WITH added AS (
+    INSERT INTO @schema@.airgate_events (seq, event_id, kind, model, version, dag_id, run_id, task_id, map_index, try_number,
+      occurred_at, stored_at, leaf_hash, entry)
+    SELECT o.seq, o.id, o.kind, o.model, o.version, o.dag, o.run, o.task, o.map_index, o.try, o.occurred, now_text,
+      sha256('\x00'::bytea || x.entry), x.entry
+    FROM unnest(seqs, events, p_ids, p_kinds, p_models, p_versions, p_dags, p_runs, p_tasks, p_map_indexes, p_tries, p_occurred)
+        AS o(seq, data, id, kind, model, version, dag, run, task, map_index, try, occurred),
+      LATERAL (SELECT convert_to('{"event":' || o.data || ',"seq":' || o.seq || ',"stored_at":"' || now_text || '"}', 'UTF8')
+        AS entry OFFSET 0) AS x
+    WHERE o.seq >= leaf_count
+    RETURNING seq, leaf_hash)
+  SELECT array_agg(a.leaf_hash ORDER BY a.seq) INTO leaves FROM added a;
+  IF leaves IS NULL THEN
+    RETURN seqs;
+  END IF;
+
   depth := octet_length(head.frontier) / 32;
   FOR i IN 1..depth LOOP
     peaks[i] := substr(head.frontier, 32 * (i - 1) + 1, 32);
   END LOOP;
-  now_text := to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
-  suffix := ',"stored_at":"' || now_text || '"}';
-
-  -- Nearly always all are new, and then one look is enough.
-  FOR place IN 1..cardinality(p_ids) LOOP
-    -- Whoever calls this may not be us: what is not an event of that id and kind would break the log for good. Top-level
-    -- keys stand in this order, and after "kind" none has that name.
-    mark := ',"event_id":"' || p_ids[place]::text || '","kind":"' || p_kinds[place] || '","model":';
-    at := strpos(events[place], mark);
-    IF at = 0 OR strpos(substr(events[place], at + length(mark)), '"kind":"') > 0 OR octet_length(events[place]) > 65536
-       OR json_typeof(events[place]::json) <> 'object' THEN
-      RAISE EXCEPTION USING MESSAGE = 'what is offered at position ' || place::text || ' is no event of that id and kind';
-    END IF;
-    IF p_kinds[place] IN ('audit.erased', 'audit.hold', 'audit.expired') AND NOT pg_has_role(session_user,
-       (SELECT c.relowner FROM pg_class c WHERE c.oid = '@schema@.airgate_events'::regclass), 'USAGE') THEN
-      RAISE EXCEPTION USING ERRCODE = '42501', MESSAGE = p_kinds[place] || ' is for the log''s owner to record';
-    END IF;
-  END LOOP;
-  some_known := EXISTS (SELECT 1 FROM @schema@.airgate_events e WHERE e.event_id = ANY (p_ids));
-  FOR place IN 1..cardinality(p_ids) LOOP
-    known_seq := NULL;
-    IF some_known THEN
-      SELECT e.seq, e.entry INTO known_seq, known FROM @schema@.airgate_events e WHERE e.event_id = p_ids[place];
-    END IF;
-    IF known_seq IS NOT NULL THEN
-      seqs[place] := known_seq;
-      IF NOT p_keep_first AND known IS NOT NULL AND
-         substr(known, 1, octet_length(known) - 43 - length(known_seq::text))
-         <> convert_to('{"event":' || events[place] || ',"seq":', 'UTF8') THEN
-        RAISE EXCEPTION USING ERRCODE = 'AG001', MESSAGE = 'recorded with other content', DETAIL = place::text || ' ' || known_seq::text;
+  FOREACH node IN ARRAY leaves LOOP
+    rest := leaf_count;
+    level := 0;
+    WHILE rest & 1 = 1 LOOP
+      node := sha256('\x01'::bytea || peaks[depth] || node);
+      depth := depth - 1;
+      rest := rest >> 1;
+      level := level + 1;
+      IF level & 7 = 0 THEN
+        levels := levels || level;
+        indexes := indexes || rest;
+        hashes := hashes || node;
       END IF;
-    ELSE
-      entry := convert_to('{"event":' || events[place] || ',"seq":' || leaf_count::text || suffix, 'UTF8');
-      node := sha256('\x00'::bytea || entry);
-      seqs[place] := leaf_count;
-      taken := taken || place;
-      entries := entries || entry;
-      leaves := leaves || node;
-      rest := leaf_count;
-      level := 0;
-      WHILE rest & 1 = 1 LOOP
-        node := sha256('\x01'::bytea || peaks[depth] || node);
-        depth := depth - 1;
-        rest := rest >> 1;
-        level := level + 1;
-        IF level & 7 = 0 THEN
-          levels := levels || level;
-          indexes := indexes || rest;
-          hashes := hashes || node;
-        END IF;
-      END LOOP;
-      depth := depth + 1;
-      peaks[depth] := node;
-      leaf_count := leaf_count + 1;
-    END IF;
+    END LOOP;
+    depth := depth + 1;
+    peaks[depth] := node;
+    leaf_count := leaf_count + 1;
   END LOOP;
-  IF taken IS NULL THEN
-    RETURN seqs;
-  END IF;
-
-  INSERT INTO @schema@.airgate_events (seq, event_id, kind, model, version, dag_id, run_id, task_id, map_index, try_number,
-    occurred_at, stored_at, leaf_hash, entry)
-  SELECT seqs[t.place], p_ids[t.place], p_kinds[t.place], p_models[t.place], p_versions[t.place], p_dags[t.place],
-    p_runs[t.place], p_tasks[t.place], p_map_indexes[t.place], p_tries[t.place], p_occurred[t.place], now_text, t.leaf, t.data
-  FROM unnest(taken, leaves, entries) AS t (place, leaf, data);
   IF levels IS NOT NULL THEN
     INSERT INTO @schema@.airgate_tree SELECT * FROM unnest(levels, indexes, hashes);
   END IF;
