@@ -1,3 +1,4 @@
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +14,7 @@ from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.payloads import GateResult, Verdict
 from airgate.contracts.promotion import PromotionRequest
 from airgate.errors import AuditError, PromotionError
+from airgate.lifecycle.moves import Unsettled
 from airgate.lifecycle.promotion import ApplyPromotion
 from airgate.lifecycle.promotion_request import RequestPromotion
 
@@ -149,12 +151,50 @@ def test_another_version_went_live_meanwhile(house: House, spec: ModelSpec, cont
     house.answer("ml_engineer", "ana", text)
     house.answer("risk_officer", "omar", text)
     house.registry.set_alias(MODEL, "production", "2")
-    outcome = apply.execute(context("promotion", "apply", run="p1"))
-    assert outcome["outcome"] == "refused"
-    assert outcome["reasons"] == [
+    with pytest.raises(Unsettled) as caught:
+        apply.execute(context("promotion", "apply", run="p1"))
+    assert str(caught.value) == (
         f"{MODEL}: production is version 2 in MLflow by no move on record; this promotion was asked for when it was none. "
-        "Run the DAG registry_guard, which puts the alias back, then ask again."]
-    assert live(house) == "2"
+        "The DAG registry_guard puts the alias back: run this task again after it.")
+    assert live(house) == "2" and house.kinds()[-1] == "promotion.approved"
+    house.registry.set_alias(MODEL, "production", None)
+    assert apply.execute(context("promotion", "apply", run="p1", attempt=2))["outcome"] == "applied"
+
+
+def test_the_loser_of_two_promotions_is_told_who_won(house: House, spec: ModelSpec, context: Context) -> None:
+    request, apply = tasks(spec)
+    text = request.execute(context("promotion", "request", run="p2", payloads=[{"event_id": judged(house, spec, "2", "t2")}]))
+    promote(house, spec, context, "1", "p1")
+    for role, user in (("ml_engineer", "ana"), ("risk_officer", "omar")):
+        house.answer(role, user, text)
+    outcome = apply.execute(context("promotion", "apply", run="p2"))
+    assert outcome["outcome"] == "refused" and live(house) == "1"
+    winner = rf"the promotion of version 1 to production by run p1 of {MODEL}_promotion \(ana, omar\), [-0-9: ]+ UTC"
+    assert re.fullmatch(rf"{MODEL}: production is version 1 since {winner}; this promotion was asked for when it was none\. "
+                        r"Ask again\.", outcome["reasons"][0])
+    [refused] = house.log.events(kind="promotion.refused")
+    assert b"omar" not in refused.entry  # what names people is sealed
+
+
+def test_a_version_that_was_never_signed_does_not_move(house: House, spec: ModelSpec, context: Context) -> None:
+    signed = f"{MODEL} version 1 is not signed"
+    apply = answered(house, spec, context)
+    with closing(sqlite3.connect(house.log.where)) as connection:  # as release 0.2.0 left it
+        connection.execute("UPDATE airgate_events SET entry = NULL WHERE kind = 'model.signed'")
+        connection.commit()
+    with pytest.raises(AirflowFailException, match=signed):
+        apply.execute(context("promotion", "apply"))
+    assert live(house) is None
+
+
+def test_the_move_names_its_signature(house: House, spec: ModelSpec, context: Context) -> None:
+    promote(house, spec, context, "1", "p1")
+    [moving], [moved] = house.log.events(kind="stage.moving"), house.log.events(kind="stage.moved")
+    signature = house.log.get(str(moved.event.body["signature"]))
+    assert signature and signature.event.body["request_digest"] == requested(house).digest()
+    assert moving.event.body["signature"] == moved.event.body["signature"]
+    assert moved.event.body["claim"] == str(moving.event.event_id)
+    assert b'"ana"' not in moved.entry
 
 
 def test_a_crash_between_the_move_and_its_record_is_finished_by_the_next_try(
