@@ -1,6 +1,7 @@
 """Models on disk: the same bytes, the same scores, safe formats only; and what a model says to wrong data."""
 
 import json
+import pickle
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,8 @@ import torch
 import xgboost as xgb
 
 from airgate.errors import ArtifactError, DataError
-from airgate.steps.model import HEADER, Model
+from airgate.steps.manifest import digest_of
+from airgate.steps.model import HEADER, Model, checked
 from airgate.steps.model_torch import Perceptron, TorchModel
 from airgate.steps.model_xgboost import XGBoostModel
 
@@ -144,3 +146,28 @@ def test_an_impossible_architecture_is_refused(network, tmp_path, hidden):
 def test_importance_names_columns(trees):
     assert set(trees.importance()) <= set(COLUMNS)
     assert next(iter(trees.importance())) in ("a", "b")
+
+
+def test_a_pickle_in_the_place_of_the_weights_is_refused_before_anything_reads_it(model, tmp_path):
+    model.save(tmp_path)
+    weights = tmp_path / model.weights_file
+    weights.write_bytes(pickle.dumps({"weights": [1.0]}))
+    header = json.loads((tmp_path / HEADER).read_text())
+    (tmp_path / HEADER).write_text(json.dumps({**header, "weights_digest": digest_of(weights)}))
+    with pytest.raises(ArtifactError, match=f"{weights.name}: a pickle, .* Allowed: {model.weights_format}, which"):
+        Model.load(tmp_path)
+
+
+def test_the_weights_are_read_once_so_that_what_was_checked_is_what_is_loaded(trees, tmp_path):
+    trees.save(tmp_path)
+    kind, header, weights = checked(tmp_path)
+    (tmp_path / kind.weights_file).write_bytes(b"something else by now")
+    assert kind._read(tmp_path / kind.weights_file, weights, header).importance() == trees.importance()
+
+
+def test_a_header_without_end_is_refused(trees, tmp_path):
+    trees.save(tmp_path)
+    with (tmp_path / HEADER).open("ab") as file:
+        file.write(b" " * (16 << 20))
+    with pytest.raises(ArtifactError, match="more than 16777216 bytes"):
+        Model.load(tmp_path)

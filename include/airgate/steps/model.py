@@ -1,9 +1,11 @@
 """A trained model as a value: it names its input columns, gives probabilities, and is kept in safe formats only.
 
 On disk a model is a folder of two files: `airgate_model.json` (kind, columns, architecture) and the weights, in
-XGBoost's UBJ or in safetensors. Neither format can run code when it is read; pickle is not supported and never will be.
+XGBoost's UBJ or in safetensors. Neither format can run code when it is read; pickle is not supported and never will be. Which
+format a file is in is told by its bytes (airgate.steps.formats), before anything else reads them.
 """
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from importlib import import_module
@@ -18,9 +20,11 @@ from pydantic import Field, JsonValue, ValidationError
 from airgate.contracts.base import Contract
 from airgate.contracts.step import Digest
 from airgate.errors import ArtifactError, DataError, nearest
+from airgate.steps import formats
 from airgate.steps.store import digest_of
 
 HEADER = "airgate_model.json"
+HEADER_BYTES = 16 << 20
 KINDS = {"xgboost": "airgate.steps.model_xgboost:XGBoostModel", "torch": "airgate.steps.model_torch:TorchModel"}
 
 
@@ -43,6 +47,7 @@ class Model(ABC):
 
     kind: ClassVar[str]
     weights_file: ClassVar[str]
+    weights_format: ClassVar[formats.Format]
 
     def __init__(self, features: list[str], label: str) -> None:
         """Columns in the order of training. Raises DataError when there is none or one twice."""
@@ -78,18 +83,8 @@ class Model(ABC):
         Raises ArtifactError when a file is missing, damaged or does not belong there, or the kind is unknown.
         That the folder as a whole is the right one is not known here: whoever fetched it has verified its digest first.
         """
-        header = read_header(folder)
-        if header.kind not in KINDS:
-            raise ArtifactError(f"{folder}: model kind '{header.kind}' is unknown; {nearest(header.kind, KINDS)}. "
-                                "Was it saved by a newer Airgate?")
-        module, name = KINDS[header.kind].split(":")
-        model_class = cast("type[Model]", getattr(import_module(module), name))
-        weights = folder / model_class.weights_file
-        _only(folder, {HEADER, weights.name})
-        if digest_of(weights) != header.weights_digest:
-            raise ArtifactError(f"{weights}: not the weights that {HEADER} names, {header.weights_digest[:19]}. "
-                                "They are damaged, or of two models; take the folder again from where it was saved.")
-        return model_class._read(weights, header)
+        model_class, header, weights = checked(folder)
+        return model_class._read(folder / model_class.weights_file, weights, header)
 
     @abstractmethod
     def _probabilities(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -105,8 +100,29 @@ class Model(ABC):
 
     @classmethod
     @abstractmethod
-    def _read(cls, path: Path, header: ModelHeader) -> Self:
-        """Rebuild the model. Raises ArtifactError when the weights do not fit the header."""
+    def _read(cls, path: Path, weights: bytes, header: ModelHeader) -> Self:
+        """Rebuild the model from its weights; `path` is for messages. Raises ArtifactError when they do not fit the header."""
+
+
+def checked(folder: Path) -> tuple[type[Model], ModelHeader, bytes]:
+    """Give the class, header and weights of a saved model; digest and format of just these bytes were checked, nothing parsed.
+
+    Raises ArtifactError as Model.load does, and for weights in another format than the kind's, such as a pickle.
+    """
+    header = read_header(folder)
+    if header.kind not in KINDS:
+        raise ArtifactError(f"{folder}: model kind '{header.kind}' is unknown; {nearest(header.kind, KINDS)}. "
+                            "Was it saved by a newer Airgate?")
+    module, name = KINDS[header.kind].split(":")
+    model_class = cast("type[Model]", getattr(import_module(module), name))
+    path = folder / model_class.weights_file
+    _only(folder, {HEADER, path.name})
+    weights = path.read_bytes()
+    if "sha256:" + hashlib.sha256(weights).hexdigest() != header.weights_digest:
+        raise ArtifactError(f"{path}: not the weights that {HEADER} names, {header.weights_digest[:19]}. "
+                            "They are damaged, or of two models; take the folder again from where it was saved.")
+    formats.check(weights, path, {model_class.weights_format})
+    return model_class, header, weights
 
 
 def matrix(data: pd.DataFrame, columns: list[str]) -> NDArray[np.float64]:
@@ -134,7 +150,11 @@ def matrix(data: pd.DataFrame, columns: list[str]) -> NDArray[np.float64]:
 def read_header(folder: Path) -> ModelHeader:
     """Read and check `airgate_model.json`. Raises ArtifactError."""
     try:
-        return ModelHeader.model_validate_json((folder / HEADER).read_bytes())
+        with (folder / HEADER).open("rb") as file:
+            raw = file.read(HEADER_BYTES + 1)
+        if len(raw) > HEADER_BYTES:
+            raise ArtifactError(f"{folder / HEADER}: more than {HEADER_BYTES} bytes. It must be as Model.save() wrote it.")
+        return ModelHeader.model_validate_json(raw)
     except FileNotFoundError:
         raise ArtifactError(f"{folder}: no {HEADER}, so this is no Airgate model. "
                             "Save models with Model.save().") from None

@@ -44,6 +44,7 @@ class TorchModel(Model):
 
     kind = "torch"
     weights_file = "model.safetensors"
+    weights_format = "safetensors"
 
     def __init__(self, network: Perceptron, hidden: list[int], features: list[str], label: str) -> None:
         super().__init__(features, label)
@@ -63,7 +64,7 @@ class TorchModel(Model):
         path.write_bytes(save({name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}))
 
     @classmethod
-    def _read(cls, path: Path, header: ModelHeader) -> Self:
+    def _read(cls, path: Path, weights: bytes, header: ModelHeader) -> Self:
         hidden = header.architecture.get("hidden")
         if not isinstance(hidden, list) or not all(type(size) is int and 0 < size <= 65536 for size in hidden):
             raise ArtifactError(f"{path.parent}: architecture.hidden must be a list of layer sizes from 1 to 65536, "
@@ -71,7 +72,7 @@ class TorchModel(Model):
         sizes = cast("list[int]", hidden)
         network = Perceptron(len(header.features), sizes)
         try:
-            network.load_state_dict(load(path.read_bytes()))
+            network.load_state_dict(load(weights))
         except (SafetensorError, RuntimeError) as error:
             said = " ".join(str(error).split())[:200]
             raise ArtifactError(f"{path}: the weights do not fit the header: {said}") from None

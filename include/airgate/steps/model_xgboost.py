@@ -17,6 +17,7 @@ class XGBoostModel(Model):
 
     kind = "xgboost"
     weights_file = "model.ubj"
+    weights_format = "XGBoost UBJ"
 
     def __init__(self, booster: xgb.Booster, features: list[str], label: str) -> None:
         super().__init__(features, label)
@@ -40,9 +41,9 @@ class XGBoostModel(Model):
         path.write_bytes(bytes(self.booster.save_raw("ubj")))
 
     @classmethod
-    def _read(cls, path: Path, header: ModelHeader) -> Self:
+    def _read(cls, path: Path, weights: bytes, header: ModelHeader) -> Self:
         try:
-            booster = xgb.Booster(model_file=bytearray(path.read_bytes()))
+            booster = xgb.Booster(model_file=bytearray(weights))
         except xgb.core.XGBoostError as error:
             said = str(error).strip().splitlines()[0][:200]
             raise ArtifactError(f"{path}: not readable as an XGBoost model: {said}") from None

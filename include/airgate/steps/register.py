@@ -19,7 +19,7 @@ from airgate.contracts.version_tags import version_tags
 from airgate.errors import ArtifactError, ConfigError, ContractError
 from airgate.steps import versions
 from airgate.steps.context import StepContext
-from airgate.steps.model import Model
+from airgate.steps.model import Model, checked
 from airgate.steps.store import manifest, manifest_digest
 
 with warnings.catch_warnings():
@@ -50,6 +50,7 @@ def register(model: Model, data: pd.DataFrame, evaluation: dict[str, Any], gates
     uri, run_id = _mlflow(ctx)
     folder = ctx.workdir / "register" / Path(versions.FOLDER).name
     model.save(folder)
+    checked(folder)
     digest = manifest_digest(manifest(folder))
     _same_as_stored(digest, ctx)
     tags = _tags(digest, gates_hash, ctx)
