@@ -23,5 +23,10 @@ def promotions() -> Asset:
     return Asset(name="airgate.promotions", uri="airgate://promotions", group="airgate")
 
 
+def registry() -> Asset:
+    """Something changed in MLflow's registry, by the word of its webhook. Has the guard look at once."""
+    return Asset(name="airgate.registry", uri="airgate://registry", group="airgate")
+
+
 def _asset(model: str, what: str) -> Asset:
     return Asset(name=f"{model}.{what}", uri=f"airgate://{model}/{what}", group="airgate")
