@@ -7,7 +7,6 @@ rotation rewrites the small files under `keys/` and nothing else.
 from __future__ import annotations
 
 import base64
-import hashlib
 import os
 from io import BytesIO
 from typing import Literal
@@ -18,8 +17,8 @@ from airgate.contracts import calls
 from airgate.contracts.base import Contract
 from airgate.encryption import envelope
 from airgate.encryption.envelope import EnvelopeError, Sink, Source
-from airgate.encryption.keys import KeyService, KeySources, WrongKeyError, from_settings
-from airgate.errors import ArtifactError, MissingArtifactError
+from airgate.encryption.keys import KeyService, WrongKeyError, from_settings
+from airgate.errors import MissingArtifactError
 
 SUFFIX = ".enc"
 KEYS = "keys"
@@ -113,23 +112,18 @@ def no_keys(uri: str) -> WrongKeyError:
                          "env:VARIABLE or kms:...) as it was set where the artifact was written.")
 
 
-def read_artifact(uri: str, digest: str, keys: KeySources | None = None) -> bytes:
-    """Give the plain bytes of a single-file artifact, encrypted or not, held against its digest.
+def read_bytes(uri: str, keys: KeyService | None = None) -> bytes:
+    """Give the bytes of a single-file artifact as it was before it was encrypted, if it was. The caller compares the digest.
 
-    `keys` are those of AIRGATE_STORE_KEYS unless given. Raises ArtifactError when it is not there or has other bytes,
-    WrongKeyError when it is encrypted and the keys here do not open it.
+    `keys` are those of AIRGATE_STORE_KEYS unless given. Raises MissingArtifactError when nothing is there, EnvelopeError when
+    encrypted bytes were changed, WrongKeyError when the keys here do not open them, ArtifactError when they cannot be read.
     """
+    root, _, name = uri.rpartition("/sha256/")
+    if not root or not calls.exists(uri + SUFFIX):
+        return calls.read_bytes(uri)
     keys = keys or from_settings()
-    data = _decrypted(uri, digest, keys) if calls.exists(uri + SUFFIX) else calls.read_bytes(uri)
-    found = "sha256:" + hashlib.sha256(data).hexdigest()
-    if found != digest:
-        raise ArtifactError(f"{uri} has digest {found}, expected {digest}: the file was changed. Run the step again.")
-    return data
-
-
-def _decrypted(uri: str, digest: str, keys: KeySources | None) -> bytes:
     if keys is None:
         raise no_keys(uri)
     plain = BytesIO()
-    AtRest(uri.rpartition("/sha256/")[0], keys).decrypt(BytesIO(calls.read_bytes(uri + SUFFIX)), plain, digest, uri)
+    AtRest(root, keys).decrypt(BytesIO(calls.read_bytes(uri + SUFFIX)), plain, f"sha256:{name[-64:]}", uri)
     return plain.getvalue()

@@ -9,9 +9,9 @@ from uuid import UUID
 
 from airgate import redaction
 from airgate.audit.event import Actor, AuditEvent, Kind, TaskRef, event_id_of
-from airgate.contracts import calls
 from airgate.contracts.promotion import Approval
 from airgate.contracts.step import ArtifactRef
+from airgate.encryption import at_rest
 from airgate.errors import ArtifactError
 from airgate.runtime import record as step_record
 
@@ -114,7 +114,7 @@ def output_ref(event: AuditEvent) -> ArtifactRef:
 def output_of(event: AuditEvent) -> Any:
     """The JSON value a step gave, read by the reference in its success event. Raises ArtifactError on other bytes."""
     ref = output_ref(event)
-    raw = calls.read_bytes(ref.uri)
+    raw = at_rest.read_bytes(ref.uri)
     found = "sha256:" + hashlib.sha256(raw).hexdigest()
     if found != ref.digest:
         raise ArtifactError(f"{ref.uri} has digest {found}, the audit log says {ref.digest}: the file was changed. "

@@ -4,10 +4,11 @@ import hashlib
 
 from airgate import settings
 from airgate.audit.event import AuditEvent
-from airgate.contracts import calls
 from airgate.contracts.payloads import Verdict
 from airgate.contracts.promotion import PromotionRequest
 from airgate.contracts.runs import dag_id
+from airgate.encryption import at_rest
+from airgate.encryption.envelope import EnvelopeError
 from airgate.errors import MissingArtifactError, PromotionError
 from airgate.lifecycle import recording
 from airgate.lifecycle.verdict import data_check_of
@@ -59,9 +60,11 @@ def _stored(digest: str) -> str | None:
     """Digest of the bytes that the artifact store holds under `digest` (see airgate.steps.store); None when there are none."""
     text = digest.removeprefix("sha256:")
     try:
-        raw = calls.read_bytes(f"{settings.load().artifact_store.rstrip('/')}/sha256/{text[:2]}/{text}")
+        raw = at_rest.read_bytes(f"{settings.load().artifact_store.rstrip('/')}/sha256/{text[:2]}/{text}")
     except MissingArtifactError:
         return None
+    except EnvelopeError:
+        return "(none, is damaged)"
     return "sha256:" + hashlib.sha256(raw).hexdigest()
 
 
