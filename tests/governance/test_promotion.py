@@ -111,7 +111,7 @@ def test_a_closed_people_file_knows_who_may_ask_and_answer() -> None:
     closed = Identities(People.model_validate({"closed": True, "people": {"ana": {}, "mia": {}}, "service_accounts": ["svc-*"]}))
     request = REQUEST.model_copy(update={"requesters": ["asset:m.validated", "user:eve", "user:svc-ci"]})
     decision = decide(request, [ANA, OMAR], RULES, NOW, subject=SUBJECT, body=BODY, identities=closed)
-    assert decision.reasons == ["people.yaml is closed and does not name who asked: eve",
+    assert decision.reasons == ["people.yaml is closed and does not name everybody who asked for this",
                                 "risk_officer: omar is not in people.yaml, which is closed"]
 
 

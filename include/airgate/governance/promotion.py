@@ -64,10 +64,9 @@ def impossible(rules: PromotionSpec, identities: Identities) -> Iterator[str]:
 
 def _faults(request: PromotionRequest, identities: Identities) -> list[str]:
     """What is wrong with the request itself, whoever answers it."""
-    unknown = strangers(request.requesters, identities)
     checks = [
         (request.schema_version == 1, "an earlier release made this request, without the digests of its reports. Ask again"),
-        (bool(unknown), f"people.yaml is closed and does not name who asked: {', '.join(map(canonical_person, unknown))}"),
+        (bool(strangers(request.requesters, identities)), "people.yaml is closed and does not name everybody who asked for this"),
     ]
     return [text for wrong, text in checks if wrong]
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from airgate import settings
+from airgate.audit.event import AuditEvent
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.promotion import Answer, Decision, PromotionRequest
 from airgate.governance import identities, promotion, stages
@@ -28,8 +29,13 @@ def _used(request: PromotionRequest, run_id: str) -> list[str]:
     digest = request.digest()
     move = stages.read(recording.store(), request.model).promotion_of(digest)
     if move is not None:
-        return [f"these approvals were used before: {move.line()}"]
+        return [f"these approvals were used before: {_run(move.event)} moved version {move.body.to_version} to {move.body.stage}"]
     for event in recording.history("promotion.refused", request.model):
         if event.body.get("request_digest") == digest and (event.task is None or event.task.run_id != run_id):
-            return [f"this request was refused before, in run {event.task.run_id if event.task else 'unknown'}"]
+            return [f"this request was refused before, by {_run(event)}"]
     return []
+
+
+def _run(event: AuditEvent) -> str:
+    """The run an event is from. No names of people: a refusal keeps its reasons in clear."""
+    return f"run {event.task.run_id} of {event.task.dag_id}" if event.task else "an unknown run"

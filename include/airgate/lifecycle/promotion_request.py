@@ -16,8 +16,8 @@ from airgate.contracts.runs import dag_id
 from airgate.contracts.stages import DEVELOPMENT
 from airgate.errors import PromotionError
 from airgate.governance import identities, stages
-from airgate.governance.promotion import strangers
-from airgate.lifecycle import notify, people, recording, reports
+from airgate.governance.promotion import impossible, strangers
+from airgate.lifecycle import notify, people, recording, reports, sign
 from airgate.lifecycle.candidate import REGISTER_TASK
 from airgate.lifecycle.request_text import body_of, statements_of, subject_of
 from airgate.lifecycle.retraining import RETRAINING_RUN
@@ -46,6 +46,7 @@ class RequestPromotion(BaseOperator):
         check_version(candidate, registry.version(self.spec.name, candidate.version).digest, place)
         live = registry.live(self.spec.name)
         check_comparison(verdict, place.state().version, live.version if live else None)
+        sign.registration(recording.store(), self.spec.name, candidate.version)  # nobody is asked about what cannot be signed
         request = self._request(context, event, verdict, place)
         recorded = recording.record(context, "promotion.requested", request.model, request.version, request.document(), once=(),
                                     personal=people.in_request(request))
@@ -58,11 +59,17 @@ class RequestPromotion(BaseOperator):
     def _request(self, context: Any, event: AuditEvent, verdict: Verdict, place: stages.Stages) -> PromotionRequest:
         candidate, rules, now = verdict.candidate, self.spec.promotion, datetime.now(UTC)
         environment, evidence = settings.load().environment, reports.collect(event, verdict)
-        requesters = who_asked(candidate, event, context)
-        unknown = strangers(requesters, identities.load(settings.load().people))
+        who, requesters = identities.load(settings.load().people), who_asked(candidate, event, context)
+        never = "; ".join(impossible(rules, who))
+        if never:
+            raise PromotionError(f"{self.spec.name}: {never}. Correct model.yaml, or the people file.")
+        unknown = strangers(requesters, who)
         if unknown:
-            raise PromotionError(f"people.yaml is closed and does not name {', '.join(unknown)}, so nobody could be kept from "
-                                 "approving under another name. Add the person, or the account to a person's aliases.")
+            # The error goes on record, and names do not stand there in clear.
+            self.log.error("people.yaml does not name %s", ", ".join(unknown))
+            raise PromotionError("people.yaml is closed and does not name everybody who asked for this (the task's log does), so "
+                                 "nobody could be kept from approving under another name. Add the person, or the account to a "
+                                 "person's aliases.")
         return PromotionRequest(
             schema_version=2, model=self.spec.name, version=candidate.version, environment=environment,
             from_stage=place.stage_of(candidate.version) or DEVELOPMENT, model_digest=candidate.digest,
