@@ -17,6 +17,8 @@ COMMANDS = {
     "airflow": ("airgate.platform.airflow_command", "run Airflow's own command line against the embedded installation"),
     "new-model": ("airgate.authoring.scaffold", "make the folder of a new model"),
     "audit": ("airgate.audit.cli", "verify, show and complete the audit log"),
+    "notify": ("airgate.lifecycle.cli_notify", "check who is told of promotions and alarms; --send tries it"),
+    "bundle": ("airgate.lifecycle.cli_bundle", "carry a version to another installation in one file: export, verify, import"),
     "store": ("airgate.encryption.cli", "keys of the encrypted artifact store: status, rotate, keygen"),
 }
 EXIT_ERROR = 2

@@ -16,11 +16,16 @@ import yaml
 from aiosmtpd.controller import Controller
 from airflow.sdk import BaseNotifier
 from tests.contracts.test_notifications import EXAMPLE
+from tests.lifecycle.conftest import Context, House
+from tests.lifecycle.test_promotion import judged, promote, tasks
 
+from airgate import cli
 from airgate.contracts import notifications
+from airgate.contracts.model_spec import ModelSpec
 from airgate.errors import ConfigError
 from airgate.lifecycle import notify
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # of MLflow
 SMTP = "airflow.providers.smtp.notifications.smtp.SmtpNotifier"
 MAIL = {"class": SMTP, "arguments": {"from_email": "airgate@example.org", "to": ["risk@example.org"],
                                      "subject": "{{ notice.subject }}", "html_content": "{{ notice.html }}"}}
@@ -131,7 +136,7 @@ def test_one_that_fails_keeps_nobody_else_from_being_told(inbox: Inbox, configur
     said = [record.getMessage() for record in caplog.records if record.name == "airgate.lifecycle.notify"]
     assert [line.partition(" of ")[0] for line in said] \
         == ["broken was not told", "lost was not told", "gone was not told", "told mail"]
-    assert "OSError: https://***@chat.example.org did not answer" in said[0]
+    assert "OSError: https://***@chat.example.org did not answer" in said[0] and "hunter2" not in caplog.text
     assert "connection" in said[1].lower()
     assert "airflow.providers.nowhere cannot be imported" in said[2]
 
@@ -168,3 +173,47 @@ def test_a_notifier_that_cannot_be_made_says_why(path: str, arguments: dict[str,
     one = notifications.Notifier.model_validate({"class": path, "arguments": {**arguments, "subject": "{{ notice.subject }}"}})
     with pytest.raises(ConfigError, match=said):
         notify.build("n", one)
+
+
+def test_a_promotion_tells_of_request_approval_and_move(inbox: Inbox, configure: Configure, house: House, spec: ModelSpec,
+                                                        context: Context) -> None:
+    configure({"mail": MAIL})
+    assert promote(house, spec, context, "1", "p1")["outcome"] == "applied"
+    about = f"[development] {spec.name} version 1: "
+    assert [mail["subject"] for mail in inbox.mails] \
+        == [about + "promotion requested", about + "promotion approved", about + "stage moved"]
+
+
+def test_a_refusal_is_told_with_its_reasons(inbox: Inbox, configure: Configure, house: House, spec: ModelSpec,
+                                            context: Context) -> None:
+    configure({"mail": MAIL})
+    request, apply = tasks(spec)
+    text = request.execute(context("promotion", "request", payloads=[{"event_id": judged(house, spec)}]))
+    house.answer("ml_engineer", "ana", text, "Reject")
+    assert apply.execute(context("promotion", "apply"))["outcome"] == "refused"
+    assert inbox.mails[-1]["subject"] == f"[development] {spec.name} version 1: promotion refused"
+    assert "ml_engineer" in inbox.html()
+
+
+def test_the_command_shows_who_is_told_and_can_try_it(inbox: Inbox, configure: Configure,
+                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    configure({"mail": MAIL, "own": {"class": f"{__name__}.Broken", "topics": ["registry.changed"], "models": ["m"],
+                                     "arguments": {"text": "{{ notice.text }}"}}})
+    assert cli.main(["notify"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["mail: all topics, all models: ready", "own: registry.changed, m: ready"]
+    assert inbox.mails == []
+    assert cli.main(["notify", "--send"]) == 1
+    said = [line for line in capsys.readouterr().out.splitlines() if "mail.log" not in line]
+    assert said == ["mail: all topics, all models: sent",
+                    "own: registry.changed, m: OSError: https://***@chat.example.org did not answer"]
+    assert "a trial, nothing happened" in inbox.html()
+
+
+def test_the_command_names_what_is_wrong(configure: Configure, monkeypatch: pytest.MonkeyPatch,
+                                         capsys: pytest.CaptureFixture[str]) -> None:
+    configure({"gone": {"class": "airflow.providers.nowhere.Chat", "arguments": {"text": "{{ notice.text }}"}}})
+    assert cli.main(["notify"]) == 1
+    assert "gone: all topics, all models: ConfigError: notifier 'gone'" in capsys.readouterr().out
+    monkeypatch.delenv("AIRGATE_NOTIFICATIONS")
+    assert cli.main(["notify"]) == 2
+    assert "AIRGATE_NOTIFICATIONS is not set, so nobody is told" in capsys.readouterr().err

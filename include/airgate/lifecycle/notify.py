@@ -71,15 +71,22 @@ def send(topic: Topic, *, model: str, version: str | None, text: str, context: A
         notice = Notice(topic=topic, model=model, version=version or "", environment=settings.load().environment,
                         text=redact(text), link=_link(context))
     except Exception as error:  # noqa: BLE001 - a message may be lost, a promotion may not
-        log.error("nobody was told of %s, %s: %s", topic, model, _said(error))
+        log.error("nobody was told of %s, %s: %s", topic, model, said(error))
         return
     for name, notifier in wanted.items():
         try:
-            # A copy: Airflow adds the notifier's arguments to the context. The text goes in as a value, never as a template.
-            build(name, notifier)({**(context or {}), "notice": notice})
+            deliver(name, notifier, notice, context)
             log.info("told %s of %s, %s", name, topic, model)
         except Exception as error:  # noqa: BLE001 - each service has its own errors
-            log.error("%s was not told of %s, %s: %s", name, topic, model, _said(error))
+            log.error("%s was not told of %s, %s: %s", name, topic, model, said(error))
+
+
+def deliver(name: str, notifier: notifications.Notifier, notice: Notice, context: Any = None) -> None:
+    """Send one notice by one notifier. Raises ConfigError as `build` does, and whatever the notifier raises."""
+    made, known = build(name, notifier), {**(context or {}), "notice": notice}
+    # The text goes in as a value, never as a template. Calling `made` would do both, and log errors with what is secret in them.
+    made.render_template_fields(known)
+    made.notify(known)
 
 
 def build(name: str, notifier: notifications.Notifier) -> Any:
@@ -114,5 +121,6 @@ def _link(context: Any) -> str:
     return f"{base}/dags/{quote(run.dag_id, safe='')}/runs/{quote(run.run_id, safe='')}" if base else ""
 
 
-def _said(error: Exception) -> str:
-    return redact(f"{type(error).__name__}: {error}")
+def said(error: Exception) -> str:
+    """An error in one line, without what looks like a secret."""
+    return " ".join(redact(f"{type(error).__name__}: {error}").split())
