@@ -8,15 +8,17 @@ from airgate import settings
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.promotion import PRODUCTION
 from airgate.errors import PromotionError
+from airgate.lifecycle import recording
+from airgate.lifecycle.model_verification import trusted, verify_version
 from airgate.registry.versions import Version
 from airgate.runtime.live import live_of
 
 
 class LiveModelOperator(BaseOperator):
-    """Gives {"model", "version", "digest", "data_revision", "window"} of the version in production.
+    """Gives {"model", "version", "digest", "data_revision", "window", "signature"} of the version in production.
 
-    Raises PromotionError when there is none, or when the alias names anything but what the last recorded promotion
-    put there: an alias that was moved by hand stops inference.
+    Raises PromotionError when there is none, when the alias names anything but what the last recorded move put there, or
+    when signature, request and approvals of its promotion do not verify: an alias that was moved by hand stops inference.
     """
 
     airgate_role = "live_model"
@@ -26,11 +28,12 @@ class LiveModelOperator(BaseOperator):
         self.spec = spec
 
     def execute(self, context: Any) -> dict[str, Any]:
-        """Check the alias against the audit log and give the version."""
+        """Check the alias against the audit log, and the log against signatures, and give the version."""
         from airgate.registry.versions import Registry
 
         alias = Registry(settings.load().mlflow_uri).live(self.spec.name)
         version = verified(self.spec.name, alias, live_of(self.spec.name))
+        verify_version(recording.store(), trusted(), self.spec.name, version["version"], stage=PRODUCTION).require()
         self.log.info("version %s is in production", version["version"])
         return version
 
