@@ -16,6 +16,8 @@ CHAINS = {
     "batch_inference": ["live_model", "predict"],
     "drift_check": ["live_model", "load_day", "load_reference", "check", "verdict"],
     "retraining": ["decide", "start_training"],
+    "bundle_import": ["take", "unpack", "register", "sign", "verdict"],
+    "rollback": ["change", "review", "close"],
 }
 
 
@@ -59,6 +61,16 @@ def test_nobody_answers_means_no_default(load: Load) -> None:
         assert [user["id"] for user in task.assigned_users] == people
         assert task.response_timeout is not None
     assert dag.get_task("apply").trigger_rule.value == "all_done"
+
+
+def test_a_rollback_waits_for_no_review_and_its_review_has_no_default(load: Load) -> None:
+    dag = load(ROOT / "dags" / "rollback.py")["diagnosis_classifier_rollback"]
+    assert dag.max_active_runs > 4 and dag.schedule is None
+    assert dag.get_task("review").defaults is None
+    assert [user["id"] for user in dag.get_task("review").assigned_users] == ["ana", "omar"]
+    assert dag.get_task("close").trigger_rule.value == "all_done"
+    assert [asset.name for asset in dag.get_task("change").outlets] == ["airgate.promotions"]
+    assert dag.params.get_param("reason").schema["minLength"] == 3
 
 
 def test_a_broken_model_is_one_import_error_and_the_others_keep_their_dags(

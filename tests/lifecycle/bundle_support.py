@@ -1,4 +1,4 @@
-"""Two installations that share nothing: a source with a version that was trained, signed, judged and promoted, and a destination."""
+"""Installations that share nothing: a source with a version that was trained, signed, judged and promoted, and others."""
 
 import hashlib
 import json
@@ -143,8 +143,9 @@ def _training(source: Installation, files: dict[str, str]) -> None:
     source.record("task.succeeded", "training", "t1", "check", {"attachments": {"data_check.json": report["digest"]}})
     source.record("task.succeeded", "training", "t1", "train",
                   {"output": {**source.stored(files["manifest"].encode()), "kind": "model", "digest": files["digest"]}})
-    candidate = Candidate(model=MODEL, version="1", digest=files["digest"], gates_hash=gates, data_revision="c" * 40, data_hash="d",
-                          window=Window(start=date(2026, 1, 1), end=date(2026, 1, 9)), mlflow_run_id="r", training_run="t1")
+    candidate = Candidate(model=MODEL, version="1", digest=files["digest"], gates_hash=gates, data_revision="c" * 40,
+                          data_hash="d", window=Window(start=date(2026, 1, 1), end=date(2026, 1, 9)), mlflow_run_id="r",
+                          training_run="t1")
     registered = source.record("task.succeeded", "training", "t1", "register", version="1", body={
         "function": "airgate.steps.register:register", "output": source.stored(candidate.model_dump_json().encode()),
         "facts": {"model_version": "1", "model_digest": files["digest"], "model_source": "file:///version"}})
@@ -179,17 +180,18 @@ def _judged(source: Installation) -> AuditEvent:
 def _promotion(source: Installation, verdict: AuditEvent) -> None:
     candidate, now = candidate_of(source), datetime.now(UTC)
     request = PromotionRequest(
-        model=MODEL, version="1", model_digest=candidate.digest, gates_hash=candidate.gates_hash, verdict_event=str(verdict.event_id),
-        evaluation_digest=verdict.body["evaluation_digest"], expected_current=None, requesters=["user:mia", "asset:x"],
-        requested_at=now, expires_at=now + timedelta(days=1), code_version="c", nonce="n")
+        model=MODEL, version="1", model_digest=candidate.digest, gates_hash=candidate.gates_hash,
+        verdict_event=str(verdict.event_id), evaluation_digest=verdict.body["evaluation_digest"], expected_current=None,
+        requesters=["user:mia", "asset:x"], requested_at=now, expires_at=now + timedelta(days=1), code_version="c", nonce="n")
     asked = source.record("promotion.requested", "promotion", "p1", "request", request.model_dump(mode="json"), version="1",
                           personal=people.in_request(request))
     given = []
     for role, user in (("ml_engineer", "ana"), ("risk_officer", "omar")):
         approval = Approval(role=role, user=user, at=now, reason="looks fine", request_digest=request.digest())
         event = AuditEvent(
-            event_id=event_id_of("approved", role), kind="promotion.approved", occurred_at=now, actor=Actor(kind="user", name=user),
-            task=asked.task, model=MODEL, version="1", source="operator", body=approval.model_dump(mode="json"),
+            event_id=event_id_of("approved", role), kind="promotion.approved", occurred_at=now,
+            actor=Actor(kind="user", name=user), task=asked.task, model=MODEL, version="1", source="operator",
+            body=approval.model_dump(mode="json"),
             personal=people.in_approval(approval))
         source.log.append(event)
         given.append(event)

@@ -38,7 +38,7 @@ from airgate.contracts.bundle import (
 from airgate.contracts.promotion import PromotionRequest
 from airgate.contracts.step import ArtifactRef
 from airgate.encryption import at_rest
-from airgate.errors import ArtifactError, BundleError
+from airgate.errors import ArtifactError, AuditError, BundleError
 from airgate.lifecycle import bundle_check, bundle_story
 from airgate.lifecycle.bundle_check import Checked
 from airgate.lifecycle.bundle_sources import Source
@@ -73,12 +73,14 @@ def export(now: Settings, log: AuditStore, model: str, version: str, path: Path,
     with TemporaryDirectory(prefix=".airgate-bundle-", dir=path.parent) as scratch:
         folder = Path(scratch)
         extracted = extract_events(log, folder / "log", events, origin=now.audit_origin)
-        proven = [item for item in events if item.seq < extracted.size]
-        story = bundle_story.read(proven, model, version, source.keys, _bytes)
-        files = [*_model(now, story, folder), *_reports(now, story, proven, folder), *_tree(folder / "log", LOG)]
+        if extracted.later:
+            raise AuditError(f"{extracted.later} events about {model} version {version} came after the newest checkpoint, so "
+                             "nobody else could verify them yet: `airgate audit checkpoint`, or the DAG audit_upkeep, signs them")
+        story = bundle_story.read(events, model, version, source.keys, _bytes)
+        files = [*_model(now, story, folder), *_reports(now, story, events, folder), *_tree(folder / "log", LOG)]
         statement = BundleStatement(
             files={name: bundle_check.digest_of(place) for name, place in files},
-            manifest=_manifest(now, story, proven, valid))
+            manifest=_manifest(now, story, events, valid))
         envelope = dsse.sign(statement.payload(), PAYLOAD_TYPE, signer)
         draft = folder / "bundle.zip"
         plain_zip.write(draft, [(MANIFEST, _canonical(envelope)), *files])

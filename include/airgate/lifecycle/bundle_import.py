@@ -74,7 +74,7 @@ class TakeBundle(BaseOperator):
             raise BundleError("replayed", "it was imported before, so long ago that the record's contents have expired")
         run = there.event.task.run_id if there.event.task else ""
         if run != context["ti"].run_id:
-            raise BundleError("replayed", f"it was imported before, at {there.event.occurred_at:%Y-%m-%d %H:%M} UTC by run {run}. "
+            raise BundleError("replayed", f"it was imported at {there.event.occurred_at:%Y-%m-%d %H:%M} UTC by run {run}. "
                               "A bundle is taken once; let the source export the version again")
         return there.event
 
