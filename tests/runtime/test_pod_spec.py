@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airgate.contracts.model_spec import Resources
-from airgate.errors import WiringError
+from airgate.errors import ConfigError, WiringError
 from airgate.runtime import StepPlan, make_operator, pod_spec
 
 MakeStep = Callable[..., Any]
@@ -67,6 +67,34 @@ def test_a_pod_writes_to_its_own_scratch_only(make: MakeStep) -> None:
     assert spec["volumes"] == [{"name": "scratch", "emptyDir": {}}]
     assert spec["containers"][0]["volumeMounts"] == [{"name": "scratch", "mountPath": "/tmp"}]
     assert "hostPath" not in str(spec)
+
+
+def test_store_keys_come_by_reference(make: MakeStep, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is the Secret's item of that name, a variable is one of the Secret's; no key is in the pod."""
+    monkeypatch.setenv("AIRGATE_STORE_KEY_RING", "2026-01 s3cr3t-value")
+    monkeypatch.setenv("AIRGATE_STORE_KEYS", "file:/etc/airgate/store-keys,env:AIRGATE_STORE_KEY_RING")
+    spec = wire(make())["spec"]
+    (container,) = spec["containers"]
+    assert {"name": "AIRGATE_STORE_KEYS", "value": "file:/etc/airgate/store-keys,env:AIRGATE_STORE_KEY_RING"} in container["env"]
+    assert container["envFrom"] == [{"secretRef": {"name": "steps-credentials"}}]
+    assert container["volumeMounts"][1] == {
+        "name": "store-keys", "mountPath": "/etc/airgate/store-keys", "subPath": "store-keys", "readOnly": True}
+    assert spec["volumes"][1] == {"name": "store-keys", "secret": {
+        "secretName": "steps-credentials", "defaultMode": 0o440, "items": [{"key": "store-keys", "path": "store-keys"}]}}
+    assert "s3cr3t" not in str(spec)
+
+
+@pytest.mark.parametrize(("keys", "secret", "said"), [
+    ("c3VwZXIgc2VjcmV0IGtleSBvZiAzMiBieXRlcyBoZXJl", "steps-credentials", "must be file:PATH, .* and never the key"),
+    ("file:/etc/airgate/store-keys", "", "which no pod has: set AIRGATE_STEPS_SECRET to a Secret with the item 'store-keys'"),
+])
+def test_store_keys_that_no_pod_could_have(make: MakeStep, monkeypatch: pytest.MonkeyPatch, keys: str, secret: str,
+                                           said: str) -> None:
+    monkeypatch.setenv("AIRGATE_STORE_KEYS", keys)
+    monkeypatch.setenv("AIRGATE_STEPS_SECRET", secret)
+    with pytest.raises(ConfigError, match=said) as caught:
+        make()
+    assert "c3Vw" not in str(caught.value)
 
 
 def test_a_pod_runs_the_runner_in_the_steps_image(make: MakeStep) -> None:

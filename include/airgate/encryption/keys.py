@@ -144,8 +144,25 @@ def load(sources: str) -> KeySources | None:
 
     Raises ConfigError, which shows nothing of a key, when a source is of no known kind or holds no sound keys.
     """
-    named = [source.strip() for source in sources.split(",") if source.strip()]
-    return KeySources([_open(source) for source in named]) if named else None
+    named = references(sources)
+    return KeySources([_open(kind, place) for kind, place in named]) if named else None
+
+
+def references(sources: str) -> list[tuple[str, str]]:
+    """Kind and place of each source, ("file", "/etc/keys"), without opening any.
+
+    Raises ConfigError for what is no reference; that text is not repeated, for it might be a key.
+    """
+    found = []
+    for source in filter(None, map(str.strip, sources.split(","))):
+        kind, separator, place = source.partition(":")
+        if not separator or kind not in SOURCES:
+            raise ConfigError("AIRGATE_STORE_KEYS must be file:PATH, env:VARIABLE or kms:MODULE:FACTORY?ARGUMENT, several "
+                              f"separated by commas, and never the key itself; {nearest(kind if separator else '', SOURCES)}")
+        if kind == "env":
+            _refuse_unless_seen(place)
+        found.append((kind, place))
+    return found
 
 
 def parse(text: str, where: str) -> KeyRing:
@@ -173,21 +190,19 @@ def new_line(name: str) -> str:
     return f"{name} {base64.b64encode(os.urandom(KEY_BYTES)).decode()}\n"
 
 
-def _open(source: str) -> KeyService:
-    kind, separator, place = source.partition(":")
-    if not separator or kind not in SOURCES:
-        # Not the text itself: it might be a key.
-        raise ConfigError("AIRGATE_STORE_KEYS must be file:PATH, env:VARIABLE or kms:MODULE:FACTORY?ARGUMENT, several separated "
-                          f"by commas, and never the key itself; {nearest(kind if separator else '', SOURCES)}")
+def _open(kind: str, place: str) -> KeyService:
     if kind == "kms":
         return _service(place)
-    return parse(_variable(place) if kind == "env" else _file(place), source)
+    return parse(_variable(place) if kind == "env" else _file(place), f"{kind}:{place}")
 
 
-def _variable(name: str) -> str:
+def _refuse_unless_seen(name: str) -> None:
     if not name.startswith(VARIABLE_PREFIX) or not name.isidentifier() or name == "AIRGATE_STORE_KEYS":
         raise ConfigError(f"AIRGATE_STORE_KEYS names a variable that no step could see; its name must begin with "
                           f"{VARIABLE_PREFIX}, such as {VARIABLE_PREFIX}_RING")
+
+
+def _variable(name: str) -> str:
     if name not in os.environ:
         raise ConfigError(f"AIRGATE_STORE_KEYS names the variable {name}, which is not set. In a pod it comes from the secret "
                           "that AIRGATE_STEPS_SECRET names")

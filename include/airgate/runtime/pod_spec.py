@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airgate.contracts.fork_protocol import SILENCE
 from airgate.contracts.model_spec import Resources
+from airgate.encryption import keys
+from airgate.errors import ConfigError
 from airgate.runtime.plan import StepPlan
 from airgate.settings import Settings
 
@@ -127,6 +130,25 @@ def secret_environment(secret: str | None) -> list[k8s.V1EnvFromSource]:
     return [k8s.V1EnvFromSource(secret_ref=k8s.V1SecretEnvSource(name=secret))]
 
 
+def store_keys(now: Settings) -> tuple[list[k8s.V1Volume], list[k8s.V1VolumeMount]]:
+    """Key files of an encrypted store, from the Secret's item of the file's name, where AIRGATE_STORE_KEYS says they lie.
+
+    A variable that it names comes with the Secret's others. Raises ConfigError when it is no reference, or without a Secret.
+    """
+    from kubernetes.client import models as k8s
+
+    files = [PurePosixPath(place) for kind, place in keys.references(now.store_keys) if kind == "file"]
+    if not files:
+        return [], []
+    if not now.steps_secret:
+        raise ConfigError(f"AIRGATE_STORE_KEYS names the file {files[0]}, which no pod has: set AIRGATE_STEPS_SECRET to a Secret "
+                          f"with the item '{files[0].name}', or name a variable of that Secret as env:VARIABLE")
+    items = [k8s.V1KeyToPath(key=path.name, path=path.name) for path in files]
+    source = k8s.V1SecretVolumeSource(secret_name=now.steps_secret, items=items, default_mode=0o440)
+    mounts = [k8s.V1VolumeMount(name="store-keys", mount_path=str(path), sub_path=path.name, read_only=True) for path in files]
+    return [k8s.V1Volume(name="store-keys", secret=source)], mounts
+
+
 def base_pod() -> k8s.V1Pod:
     """What the operator has no argument for: no environment variables for each service of the namespace."""
     from kubernetes.client import models as k8s
@@ -144,6 +166,9 @@ def operator_arguments(resources: Resources, now: Settings) -> dict[str, Any]:
 
     image = resources.image or now.steps_image
     places = {"AIRGATE_RUNTIME": now.runtime, "AIRGATE_PREDICTIONS": now.predictions, "AIRGATE_STEPS_IMAGE": image}
+    volumes, mounts = store_keys(now)
+    if now.store_keys:
+        places["AIRGATE_STORE_KEYS"] = now.store_keys  # names the keys; `store_keys` refuses what might be one
     return {
         "namespace": now.namespace,
         "image": image,
@@ -155,7 +180,7 @@ def operator_arguments(resources: Resources, now: Settings) -> dict[str, Any]:
         "automount_service_account_token": False,
         "env_vars": environment(resources, places),
         "env_from": secret_environment(now.steps_secret),
-        "volumes": [k8s.V1Volume(name="scratch", empty_dir=k8s.V1EmptyDirVolumeSource())],
-        "volume_mounts": [k8s.V1VolumeMount(name="scratch", mount_path=SCRATCH)],
+        "volumes": [k8s.V1Volume(name="scratch", empty_dir=k8s.V1EmptyDirVolumeSource()), *volumes],
+        "volume_mounts": [k8s.V1VolumeMount(name="scratch", mount_path=SCRATCH), *mounts],
         "full_pod_spec": base_pod(),
     }
