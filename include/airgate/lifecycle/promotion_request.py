@@ -18,6 +18,7 @@ from airgate.errors import PromotionError
 from airgate.governance import identities, stages
 from airgate.governance.promotion import impossible, strangers
 from airgate.lifecycle import notify, people, recording, reports, sign
+from airgate.lifecycle.bundle_origin import trained_by
 from airgate.lifecycle.candidate import REGISTER_TASK
 from airgate.lifecycle.request_text import body_of, statements_of, subject_of
 from airgate.lifecycle.retraining import RETRAINING_RUN
@@ -109,10 +110,11 @@ def passed_verdict(spec: ModelSpec, payloads: list[dict[str, Any]]) -> tuple[Aud
     """The verdict an asset event names, or the newest one; as validation recorded it, and only when it passed."""
     named = str(payloads[-1].get("event_id", "")) if payloads else ""
     event = recording.by_id(named) if named else recording.newest("gate.verdict", spec.name)
-    validation = dag_id(spec.name, "validation")
+    judges = {dag_id(spec.name, "validation"), dag_id(spec.name, "bundle_import")}
     if event is None or event.kind != "gate.verdict" or event.model != spec.name or event.task is None \
-            or event.task.dag_id != validation:
-        raise PromotionError(f"the audit log has no gate verdict {named} for {spec.name} from {validation}. Run it first.")
+            or event.task.dag_id not in judges:
+        raise PromotionError(f"the audit log has no gate verdict {named} for {spec.name} from {dag_id(spec.name, 'validation')}. "
+                             "Run it first.")
     verdict = Verdict.model_validate(event.body)
     if not verdict.passed:
         failed = ", ".join(gate.name for gate in verdict.gates if not gate.passed)
@@ -152,14 +154,16 @@ def links_of(candidate: Candidate) -> dict[str, str]:
 def who_asked(candidate: Candidate, verdict: AuditEvent, context: Any) -> list[str]:
     """Everyone with a hand in it: who started or changed the training and the validation, posted the drift, started this run.
 
+    Of a version from another installation: who imported it, and who trained it there.
+
     Raises PromotionError when the log does not know the training.
     """
-    training = dag_id(candidate.model, "training")
+    training = dag_id(candidate.model, candidate.flow)
     trained = recording.newest_success(training, REGISTER_TASK, run_id=candidate.training_run)
     if trained is None:
         raise PromotionError(f"the audit log has no training run {candidate.training_run!r}: nobody can say who trained "
                              f"{candidate.model} version {candidate.version}, so nobody can be kept from approving it.")
-    actors = [trained.actor, recording.actor_of(context)]
+    actors = [trained.actor, recording.actor_of(context), *trained_by(candidate)]
     runs = [(training, candidate.training_run)]
     if verdict.task is not None:
         runs.append((verdict.task.dag_id, verdict.task.run_id))

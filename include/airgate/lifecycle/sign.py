@@ -14,14 +14,13 @@ from airflow.sdk import BaseOperator
 from airgate import settings
 from airgate.audit import signed
 from airgate.audit.event import AuditEvent, TaskRef, event_id_of
-from airgate.contracts import calls
 from airgate.contracts.manifest import manifest_digest
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.payloads import Candidate
 from airgate.contracts.promotion import PromotionRequest
-from airgate.contracts.runs import dag_id
 from airgate.contracts.step import ArtifactRef
 from airgate.contracts.version_tags import version_tags
+from airgate.encryption import at_rest
 from airgate.errors import PromotionError, SignatureError
 from airgate.lifecycle import recording
 from airgate.lifecycle.candidate import REGISTER_TASK
@@ -45,8 +44,8 @@ class SignOperator(BaseOperator):
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Record `model.signed`. Raises SignatureError when this run registered nothing, ConfigError without a key."""
-        log, training = recording.store(), dag_id(self.spec.name, "training")
-        registered = recording.newest_success(training, REGISTER_TASK, run_id=context["dag_run"].run_id)
+        log = recording.store()
+        registered = recording.newest_success(context["ti"].dag_id, REGISTER_TASK, run_id=context["ti"].run_id)
         if registered is None:
             raise SignatureError(f"the audit log has no success of '{REGISTER_TASK}' from this run, so there is nothing to sign. "
                                  "A task that was marked by hand registers nothing: clear it and let it run.")
@@ -172,7 +171,7 @@ def _files(log: "AuditStore", candidate: Candidate, task: TaskRef) -> dict[str, 
 
 def read_manifest(ref: ArtifactRef) -> dict[str, str]:
     """A model's manifest from the store. Raises ArtifactError when it is not there, SignatureError for other bytes."""
-    raw = calls.read_bytes(ref.uri)
+    raw = at_rest.read_bytes(ref.uri)
     if "sha256:" + hashlib.sha256(raw).hexdigest() != ref.digest:
         raise SignatureError(f"{ref.uri}: not the manifest of digest {ref.digest}. Somebody changed it: do not sign it.")
     files = json.loads(raw)
