@@ -15,6 +15,8 @@ from airgate.runtime.window import DAY_PARAM
 OF_A_DAY: tuple[Flow, ...] = ("training", "batch_inference", "drift_check")
 # A model waits for its turn here, so that two runs never decide about one model at the same time.
 ONE_AT_A_TIME: tuple[Flow, ...] = ("validation", "promotion", "retraining", "bundle_import")
+# A rollback is an emergency: it does not wait for the review of those before it, which takes days. The log is its lock.
+MANY_AT_A_TIME: tuple[Flow, ...] = ("rollback",)
 
 
 def model_dag(spec: ModelSpec, flow: Flow, *, schedule: Any = None, doc: str | None = None,
@@ -34,7 +36,7 @@ def model_dag(spec: ModelSpec, flow: Flow, *, schedule: Any = None, doc: str | N
         schedule=schedule,
         start_date=datetime.combine(spec.schedule.start, time(), UTC),
         catchup=False,
-        max_active_runs=1 if flow in ONE_AT_A_TIME else 4,
+        max_active_runs=1 if flow in ONE_AT_A_TIME else 32 if flow in MANY_AT_A_TIME else 4,
         tags={"airgate", spec.name, flow, f"risk:{spec.risk}"},
         params={**({DAY_PARAM: day_param()} if flow in OF_A_DAY else {}), **(params or {})},
         default_args={"owner": spec.owner},

@@ -2,8 +2,10 @@
 
 from typing import Literal
 
-Flow = Literal["training", "validation", "promotion", "batch_inference", "drift_check", "retraining", "bundle_import"]
-FLOWS: tuple[Flow, ...] = ("training", "validation", "promotion", "batch_inference", "drift_check", "retraining", "bundle_import")
+Flow = Literal["training", "validation", "promotion", "batch_inference", "drift_check", "retraining", "bundle_import",
+               "rollback"]
+FLOWS: tuple[Flow, ...] = ("training", "validation", "promotion", "batch_inference", "drift_check", "retraining", "bundle_import",
+                           "rollback")
 
 
 def dag_id(model: str, flow: Flow) -> str:

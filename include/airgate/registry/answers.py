@@ -30,11 +30,12 @@ class AirflowAnswers:
 
     def answers(self, dag_id: str, run_id: str, roles: list[str]) -> list[Answer]:
         """Read one record a role. A task that never asked has no record (404): nobody answered."""
-        return [self._answer(dag_id, run_id, role) for role in roles]
+        return [self.answer(dag_id, run_id, approval_task(role), role) for role in roles]
 
-    def _answer(self, dag_id: str, run_id: str, role: str) -> Answer:
+    def answer(self, dag_id: str, run_id: str, task_id: str, role: str) -> Answer:
+        """Read the record of one task that asks, as an answer in `role`."""
         try:
-            record = self._api.get(task_path(dag_id, run_id, approval_task(role)) + "/-1/hitlDetails")
+            record = self._api.get(task_path(dag_id, run_id, task_id) + "/-1/hitlDetails")
         except httpx.HTTPStatusError as error:
             if error.response.status_code != httpx.codes.NOT_FOUND:
                 raise

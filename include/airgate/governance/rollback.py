@@ -1,0 +1,117 @@
+"""The rules of what one person may do at once (roll production back, empty it, archive a version), and of the review of it."""
+
+from datetime import datetime
+from typing import Literal
+
+from airgate.audit.event import Actor
+from airgate.contracts.base import Contract
+from airgate.contracts.model_spec import PromotionSpec
+from airgate.contracts.promotion import PRODUCTION, Answer
+from airgate.contracts.stages import ARCHIVED, StageMove
+from airgate.errors import PromotionError
+from airgate.governance.identities import Identities
+from airgate.governance.stages import Move, Stages
+
+Action = Literal["rollback", "demote", "archive"]
+ACTIONS: tuple[Action, ...] = ("rollback", "demote", "archive")
+AGREE, DISAGREE = "Agree", "Disagree"
+LONGEST_REASON = 4000  # characters; a record holds 64 KiB
+
+
+class Review(Contract):
+    """What came of a review. `problem` says why it is none, in a sentence; None when it counts."""
+
+    move: str
+    cause: str
+    answer: Literal["agreed", "disagreed", "none"]
+    reviewer: str | None = None
+    reason: str = ""
+    problem: str | None = None
+
+
+def check_actor(actor: Actor, rules: PromotionSpec, identities: Identities) -> None:
+    """Let nobody but a person who is named as an approver act alone. Raises PromotionError that names them."""
+    named = sorted({name for people in rules.approvers.values() for name in people})
+    allowed = f"Allowed: {', '.join(named)} (promotion.approvers in model.yaml), by starting the run in Airflow."
+    if actor.kind != "user":
+        raise PromotionError(f"this run was started by {actor.kind} {actor.name}; a person must answer for it. {allowed}")
+    if identities.is_service(actor.name):
+        raise PromotionError(f"{actor.name} is a service account; a person must answer for it. {allowed}")
+    if identities.person(actor.name) not in {identities.person(name) for name in named}:
+        raise PromotionError(f"{identities.called(actor.name)} may not change a stage alone. {allowed}")
+
+
+def reason_in(text: object) -> str:
+    """The reason as it is recorded. Raises PromotionError when there is none, or too much of it."""
+    reason = " ".join(str(text or "").split())
+    if not 3 <= len(reason) <= LONGEST_REASON:
+        raise PromotionError(f"the reason has {len(reason)} characters; 3 to {LONGEST_REASON} are allowed. Say what is wrong and "
+                             "where it was seen: the review starts from it.")
+    return reason
+
+
+def plan(now: Stages, action: str, version: str | None, reason: str, *, asked_at: datetime,
+         digest: str | None = None) -> StageMove:
+    """What is to be done, from what the log says. Pure.
+
+    `version` is the one in production that is to be left (it may be left open), or the one to archive, whose digest `digest` is.
+    `asked_at` is when the person asked: whatever moved production since then was not known to them.
+    Raises PromotionError when there is nothing to do, or production moved in between.
+    """
+    if action not in ACTIONS:
+        raise PromotionError(f"no action '{action}'. Allowed: {', '.join(ACTIONS)}")
+    if action == "archive":
+        return _archiving(now, version, digest, reason)
+    state = now.state()
+    if version and version != state.version:
+        raise PromotionError(f"production of {now.model} is {_named(state.version)}, not version {version}. "
+                             "Look again at what is live, then start a new run.")
+    if state.moved is not None and state.moved.stored_at > asked_at:
+        raise PromotionError(f"production of {now.model} moved after you asked: {state.moved.line()}. "
+                             "Look again at what is live, then start a new run.")
+    if action == "demote":
+        if state.version is None:
+            raise PromotionError(f"{now.model} has no version in production, so there is nothing to demote.")
+        return StageMove(cause="demotion", stage=PRODUCTION, from_version=state.version, reason=reason)
+    before = now.previous()
+    if before is None:
+        raise PromotionError(f"{now.model} has no approved version before {_named(state.version)}. To stop inference, demote: "
+                             "start a new run with action 'demote'.")
+    # Its approvals are still valid: they were given for these very bytes, and nobody took them back.
+    return before.body.model_copy(update={
+        "cause": "rollback", "from_version": state.version, "reason": reason, "approved_by": before.event_id})
+
+
+def _archiving(now: Stages, version: str | None, digest: str | None, reason: str) -> StageMove:
+    if not version:
+        raise PromotionError("which version is to be archived? Give it as 'version' when you start the run.")
+    if version in now.archived:
+        raise PromotionError(f"version {version} of {now.model} is archived already.")
+    return StageMove(cause="archiving", stage=ARCHIVED, from_version=now.state(ARCHIVED).version, to_version=version,
+                     model_digest=digest, reason=reason)
+
+
+def weigh_review(move: Move, answer: Answer, rules: PromotionSpec, identities: Identities, *, subject: str, body: str) -> Review:
+    """Weigh the answer to a review of what somebody did alone. A review is another approver's, of this very text."""
+    cause = move.body.cause
+    if not answer.received or not answer.user:
+        return Review(move=move.event_id, cause=cause, answer="none", problem="nobody reviewed it (a timeout, or a task marked "
+                      "by hand, is no review): clear the task 'review' and then 'close'")
+    who, person = identities.called(answer.user), identities.person(answer.user)
+    named = {identities.person(name) for people in rules.approvers.values() for name in people}
+    checks = [
+        (person == identities.person(move.event.actor.name), f"{who} did it and cannot review it"),
+        (identities.is_service(answer.user) or person not in named, f"{who} is not named as an approver in model.yaml"),
+        (answer.chosen not in ([AGREE], [DISAGREE]), f"{who} answered {', '.join(answer.chosen) or 'nothing'}"),
+        (answer.subject.strip() != subject.strip() or answer.body.strip() != body.strip(),
+         "the text that was answered is not the text of this move"),
+        (not answer.reason.strip(), f"{who} gave no reason; a review says what was looked at"),
+    ]
+    problem = next((text for wrong, text in checks if wrong), None)
+    return Review(move=move.event_id, cause=cause, answer="agreed" if answer.chosen == [AGREE] else "disagreed",
+                  reviewer=answer.user, reason=answer.reason.strip()[:LONGEST_REASON],
+                  problem=problem and f"{problem}: clear the task 'review' and then 'close'")
+
+
+def _named(version: str | None) -> str:
+    return f"version {version}" if version else "none"

@@ -1,0 +1,164 @@
+"""What one person may do at once, under their own name and with a reason, and the review that follows."""
+
+import re
+from datetime import UTC, timedelta
+from typing import Any
+
+from airflow.providers.standard.operators.hitl import HITLOperator
+from airflow.sdk import BaseOperator, Param
+from airflow.sdk.exceptions import AirflowFailException
+
+from airgate import settings
+from airgate.airflow_api import AirflowApi
+from airgate.audit.event import Actor
+from airgate.contracts.model_spec import ModelSpec
+from airgate.errors import PromotionError
+from airgate.governance import identities, stages
+from airgate.governance.identities import Identities
+from airgate.governance.rollback import ACTIONS, AGREE, DISAGREE, LONGEST_REASON, check_actor, plan, reason_in, weigh_review
+from airgate.governance.stages import Move
+from airgate.lifecycle import notify, recording
+from airgate.lifecycle.approval import SHORTEST_REASON, Ask
+from airgate.lifecycle.moves import Author, Moves
+from airgate.registry.answers import AirflowAnswers
+
+CHANGE_TASK, REVIEW_TASK = "change", "review"
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|#])")
+
+
+def form() -> dict[str, Param]:
+    """The fields of the trigger form."""
+    return {
+        "action": Param("rollback", type="string", enum=list(ACTIONS), title="What to do", description=(
+            "rollback: production goes back to the approved version before. demote: nothing is in production any more, and "
+            "inference stops. archive: a version that is not in production can never be promoted again.")),
+        "version": Param(None, type=["null", "string"], title="Version", description=(
+            "archive: the version. Otherwise the one that is in production now, or empty.")),
+        "reason": Param(type="string", minLength=SHORTEST_REASON, maxLength=LONGEST_REASON, title="Reason", description=(
+            "What is wrong, and where it was seen. It is recorded under your name, and somebody else reviews it.")),
+    }
+
+
+class ChangeStage(BaseOperator):
+    """Rolls back, demotes or archives, in the name of whoever started the run. Gives {"subject", "body"} for the reviewer.
+
+    A repeated task finishes or meets its own move: one run changes one thing.
+    """
+
+    def __init__(self, *, spec: ModelSpec, **options: Any) -> None:
+        super().__init__(**{"retries": 3, "retry_delay": timedelta(seconds=10), **options})
+        self.spec = spec
+
+    def execute(self, context: Any) -> dict[str, str]:
+        """Move the stage. Raises AirflowFailException, with the reason, when it must not move."""
+        try:
+            move = self._change(context)
+        except PromotionError as error:
+            raise AirflowFailException(str(error)) from error
+        text = review_text(move)
+        notify.send("stage.rolled_back" if move.body.cause == "rollback" else "stage.moved", model=self.spec.name,
+                    version=move.event.version, text=f"{move.line()}\n{move.body.reason}", context=context)
+        return text
+
+    def _change(self, context: Any) -> Move:
+        from airgate.registry.versions import Registry
+
+        actor, params, model = recording.actor_of(context), context["params"], self.spec.name
+        log, registry = recording.store(), Registry(settings.load().mlflow_uri)
+        moves = Moves(log, registry, Author.of(context, actor))
+        earlier = moves.made(model)
+        if earlier is not None:
+            return earlier
+        check_actor(actor, self.spec.promotion, identities.load(settings.load().people))
+        action, version, reason = params["action"], params.get("version") or None, reason_in(params.get("reason"))
+        digest = registry.version(model, version).digest if action == "archive" and version else None
+        wanted = plan(stages.read(log, model), action, version, reason, asked_at=context["dag_run"].run_after, digest=digest)
+        move = moves.move(model, wanted)
+        self.log.info("%s", move.line())
+        return move
+
+
+def review(spec: ModelSpec) -> HITLOperator:
+    """The task that asks the approvers to look at what was done. The answer moves nothing; what comes of it is on record."""
+    shown = "{{ ti.xcom_pull(task_ids='" + CHANGE_TASK + "')['%s'] }}"
+    who = identities.load(settings.load().people)
+    named = [name for people in spec.promotion.approvers.values() for name in people]
+    accounts = dict.fromkeys(account for person in named for account in who.accounts(person)) or dict.fromkeys(named)
+    return Ask(
+        task_id=REVIEW_TASK,
+        subject=shown % "subject",
+        body=shown % "body",
+        options=[AGREE, DISAGREE],
+        params={"reason": Param("", type="string", title="Reason",
+                                description="What you looked at, and what is to be done now.")},
+        assigned_users=[{"id": account, "name": account} for account in accounts],
+        response_timeout=timedelta(hours=spec.promotion.answer_within_hours),
+        retries=0,
+    )
+
+
+class CloseReview(BaseOperator):
+    """Records what Airflow's own record says of the review (`stage.reviewed`), and fails when it is none.
+
+    Clearing 'review' and this task asks again; each answer is recorded once.
+    """
+
+    def __init__(self, *, spec: ModelSpec, **options: Any) -> None:
+        super().__init__(**{"retries": 3, "retry_delay": timedelta(seconds=10), **options})
+        self.spec = spec
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Give the Review. Raises AirflowFailException when nothing was changed in this run, or nobody else reviewed it."""
+        run_id, known = context["dag_run"].run_id, identities.load(settings.load().people)
+        move = self._move(run_id)
+        text = review_text(move)
+        with AirflowApi.from_environment(settings.load().airflow_api) as api:
+            answer = AirflowAnswers(api).answer(self.dag_id, run_id, REVIEW_TASK, role="reviewer")
+        found = weigh_review(move, answer, self.spec.promotion, known, subject=text["subject"], body=text["body"])
+        counts = found.problem is None
+        body = found.model_dump(mode="json")
+        recording.record(context, "stage.reviewed", self.spec.name, move.event.version, body,
+                         once=(answer.at.isoformat() if answer.received and answer.at else "nobody",),
+                         actor=Actor(kind="user", name=answer.user) if counts and answer.user else None,
+                         personal=_personal(body, answer.user, known))
+        if not counts:
+            raise AirflowFailException(f"{move.line()} is not reviewed: {found.problem}.")
+        return body
+
+    def _move(self, run_id: str) -> Move:
+        moves, wanted = stages.read(recording.store(), self.spec.name).moves, (self.dag_id, run_id, CHANGE_TASK)
+        for move in moves:
+            task = move.event.task
+            if task is not None and (task.dag_id, task.run_id, task.task_id) == wanted:
+                return move
+        raise AirflowFailException(f"nothing was changed in this run, so nothing is to be reviewed: see task '{CHANGE_TASK}'.")
+
+
+def review_text(move: Move) -> dict[str, str]:
+    """What a reviewer is shown: made from the record alone, so that it can be made again and compared."""
+    body, when = move.body, move.event.occurred_at.astimezone(UTC)
+    before, after = (f"version {version}" if version else "nothing" for version in (body.from_version, body.to_version))
+    lines = [
+        f"**{_plain(move.event.actor.name)}** made this {body.cause} at {when:%Y-%m-%d %H:%M} UTC: "
+        f"{body.stage} held {before} and holds {after} now.",
+        f"Reason given: {_plain(body.reason or 'none')}",
+        f"Version {body.to_version} stands on its approvals of before: event `{body.approved_by}`." if body.approved_by else "",
+        "Say whether you agree, what you looked at, and what is to be done now. Your answer moves nothing: to change the stage "
+        "again, start a promotion or another run of this DAG. Whoever made the change cannot review it.",
+        f"Event `{move.event_id}`",
+    ]
+    subject = f"review: {body.cause} of {move.event.model} version {move.event.version}"
+    return {"subject": subject, "body": "\n\n".join(filter(None, lines))}
+
+
+def _personal(body: dict[str, Any], user: str | None, known: Identities) -> dict[str, str]:
+    """The reviewer, what that person wrote, and a problem that names them."""
+    if not user:
+        return {}
+    named = {"reviewer": body["reviewer"], "reason": body["reason"],
+             "problem": body["problem"] if body["problem"] and known.called(user) in body["problem"] else None}
+    return {path: user for path, text in named.items() if text}
+
+
+def _plain(text: str) -> str:
+    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))

@@ -1,0 +1,143 @@
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowFailException
+from tests.lifecycle.conftest import MODEL, Context, House
+from tests.lifecycle.test_promotion import live, promote
+
+from airgate.contracts.model_spec import ModelSpec
+from airgate.governance import stages
+from airgate.lifecycle.rollback import ChangeStage, CloseReview
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+
+
+class Desk:
+    """Where somebody starts the rollback DAG, and somebody else reviews."""
+
+    def __init__(self, house: House, spec: ModelSpec, context: Context) -> None:
+        self.house, self.spec, self.context = house, spec, context
+        with DAG(f"{MODEL}_rollback"):
+            self.change_task, self.close_task = ChangeStage(task_id="change", spec=spec), CloseReview(task_id="close", spec=spec)
+
+    def promoted(self, *versions: str) -> "Desk":
+        for version in versions:
+            promote(self.house, self.spec, self.context, version, f"p{version}")
+        return self
+
+    def started(self, task: str, run: str, user: str | None, asked: datetime | None = None, **params: Any) -> dict[str, Any]:
+        made = self.context("rollback", task, run=run, user=user,
+                            params={"action": "rollback", "version": None, "reason": "the scores are off", **params})
+        made["dag_run"].run_after = asked or datetime.now(UTC) + timedelta(seconds=1)
+        return made
+
+    def change(self, run: str = "r1", user: str | None = "ana", **more: Any) -> dict[str, str]:
+        return self.change_task.execute(self.started("change", run, user, **more))
+
+    def reviewed(self, user: str, text: dict[str, str], option: str = "Agree") -> None:
+        self.house.answers["review"] = {
+            "subject": text["subject"], "body": text["body"], "response_received": True, "chosen_options": [option],
+            "params_input": {"reason": "saw it too"}, "responded_by_user": {"id": user, "name": user},
+            "responded_at": datetime.now(UTC).isoformat()}
+
+    def close(self, run: str = "r1") -> dict[str, Any]:
+        return self.close_task.execute(self.started("close", run, "ana"))
+
+
+@pytest.fixture
+def desk(house: House, spec: ModelSpec, context: Context) -> Desk:
+    return Desk(house, spec, context)
+
+
+def test_one_person_goes_back_to_the_version_before_and_another_reviews_it(desk: Desk, house: House) -> None:
+    text = desk.promoted("1", "2").change()
+    assert live(house) == "1"
+    first, _, back = house.log.events(kind="stage.moved")
+    assert (back.event.actor.kind, back.event.actor.name, back.event.body["reason"]) == ("user", "ana", "the scores are off")
+    assert (back.event.body["approved_by"], back.event.body["request_digest"]) == (
+        str(first.event.event_id), first.event.body["request_digest"])
+    assert back.event.body["signature"] == first.event.body["signature"]
+    assert b"scores are off" not in back.entry and b'"ana"' not in back.entry
+    assert text["subject"] == f"review: rollback of {MODEL} version 1"
+    assert "**ana** made this rollback at " in text["body"]
+    assert "production held version 2 and holds version 1 now." in text["body"]
+    assert house.registry.version(MODEL, "1").tags["airgate.stage"] == "production"
+    assert "airgate.stage" not in house.registry.version(MODEL, "2").tags
+    desk.reviewed("omar", text)
+    assert desk.close()["answer"] == "agreed"
+    [reviewed] = house.log.events(kind="stage.reviewed")
+    assert (reviewed.event.actor.name, reviewed.event.body["move"]) == ("omar", str(back.event.event_id))
+    assert b"saw it too" not in reviewed.entry
+
+
+def test_a_repeated_task_goes_back_once(desk: Desk, house: House) -> None:
+    first = desk.promoted("1", "2").change()
+    assert desk.change() == first
+    assert live(house) == "1" and house.kinds().count("stage.moved") == 3
+
+
+@pytest.mark.parametrize(("user", "said"), [
+    ("mia", "mia may not change a stage alone. Allowed: ana, omar"), (None, "this run was started by asset .*; a person must")])
+def test_who_may_not(desk: Desk, house: House, user: str | None, said: str) -> None:
+    with pytest.raises(AirflowFailException, match=said):
+        desk.promoted("1", "2").change(user=user)
+    assert live(house) == "2"
+
+
+def test_two_people_in_one_emergency_go_back_one_version_not_two(desk: Desk, house: House) -> None:
+    seen = datetime.now(UTC)
+    desk.promoted("1", "2").change("r1", "ana")
+    with pytest.raises(AirflowFailException, match=r"production of .* moved after you asked: rollback of version 1 to production "
+                                                   r"by run r1 of diagnosis_classifier_rollback \(ana\)"):
+        desk.change("r2", "omar", asked=seen)
+    assert live(house) == "1"
+
+
+def test_a_demotion_leaves_nothing_live_and_a_rollback_comes_back_from_it(desk: Desk, house: House) -> None:
+    desk.promoted("1", "2").change("r1", action="demote", version="2")
+    assert live(house) is None
+    assert stages.read(house.log, MODEL).live is None
+    desk.change("r2")
+    assert live(house) == "1"
+
+
+def test_an_archived_version_is_never_live_again(desk: Desk, house: House) -> None:
+    desk.promoted("1", "2").change("r1", action="archive", version="1")
+    assert house.registry.version(MODEL, "1").tags["airgate.stage"] == "archived"
+    assert stages.is_archived(house.log, MODEL, "1")
+    with pytest.raises(AirflowFailException, match="has no approved version before version 2"):
+        desk.change("r2")
+    with pytest.raises(AirflowFailException, match="version 2 of .* is in production: roll back or demote first"):
+        desk.change("r3", action="archive", version="2")
+    with pytest.raises(AirflowFailException, match="diagnosis_classifier has no version 9 in MLflow"):
+        desk.change("r4", action="archive", version="9")
+    assert live(house) == "2"
+
+
+def test_the_version_before_is_gone(desk: Desk, house: House) -> None:
+    desk.promoted("1", "2")
+    house.registry._client.delete_model_version(MODEL, "1")
+    with pytest.raises(AirflowFailException, match="version 1 no longer carries the digest that was approved, or is gone"):
+        desk.change()
+    assert live(house) == "2"
+
+
+def test_nobody_reviews_it_fails_the_run_and_can_be_made_up_for(desk: Desk, house: House) -> None:
+    text = desk.promoted("1", "2").change()
+    with pytest.raises(AirflowFailException, match="rollback of version 1 .* is not reviewed: nobody reviewed it"):
+        desk.close()
+    desk.reviewed("ana", text)
+    with pytest.raises(AirflowFailException, match="ana did it and cannot review it"):
+        desk.close()
+    desk.reviewed("omar", text, "Disagree")
+    assert desk.close()["answer"] == "disagreed"
+    assert live(house) == "1"  # a review moves nothing
+    assert [stored.event.body["answer"] for stored in house.log.events(kind="stage.reviewed")] == ["none", "agreed", "disagreed"]
+
+
+def test_nothing_changed_is_nothing_to_review(desk: Desk, house: House) -> None:
+    with pytest.raises(AirflowFailException, match="nothing was changed in this run, so nothing is to be reviewed"):
+        desk.close()
+    assert house.log.events(kind="stage.reviewed") == []
