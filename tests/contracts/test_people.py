@@ -1,10 +1,13 @@
 """people.yaml: a wrong file is an error when it is read, never a file that names nobody."""
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from airgate.contracts import people
+from airgate.contracts.model_spec import PromotionSpec
 from airgate.contracts.people import People, canonical_name
 from airgate.errors import ConfigError
 
@@ -70,3 +73,12 @@ def test_an_alias_may_be_a_service_account() -> None:
 
 def test_one_spelling() -> None:
     assert {canonical_name(name) for name in ("Ana", " ana\t", "\uff21\uff2e\uff21", "ana")} == {"ana"}
+
+
+def test_the_page_for_data_engineers_shows_right_files() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data-engineer.md").read_text(encoding="utf-8")
+    shown = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.S)]
+    [who] = [People.model_validate(one) for one in shown if "people" in one]
+    [rules] = [PromotionSpec.model_validate(one["promotion"]) for one in shown if "promotion" in one]
+    assert who.closed and list(who.people) == ["ana", "omar"]
+    assert set(rules.statements) == {"risk_officer"}
