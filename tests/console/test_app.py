@@ -1,5 +1,7 @@
 """The console's routes with Airflow's own SimpleAuthManager deciding; the page with events in the log."""
 
+import hashlib
+import json
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -14,9 +16,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi.testclient import TestClient
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
+from tests.governance.chain import Chain, clock, digest_of
 
 from airgate.audit import checkpoints, signing
-from airgate.audit.event import Actor, AuditEvent, TaskRef
+from airgate.audit.event import Actor, AuditEvent, TaskRef, task_event
 from airgate.audit.merkle import leaf_hash, verify_consistency, verify_inclusion
 from airgate.console.app import app
 
@@ -57,8 +60,10 @@ def append(store, kind, model="tumour", version="3", body=None, **fields):
 
 
 PROOF = "/api/audit/events/715ca83a-4fbb-566e-a455-6552a119dd1e/proof"
+FILE = "/api/models/tumour/predictions/sha256:" + "a" * 64
 ROUTES = [("GET", "/"), ("GET", "/api/audit/events"), ("GET", "/api/audit/verify"), ("GET", "/api/models/tumour/history"),
-          ("GET", PROOF), ("GET", "/api/audit/consistency"), ("GET", "/api/audit/checkpoint"), ("POST", "/api/drift-verdicts")]
+          ("GET", FILE), ("GET", PROOF), ("GET", "/api/audit/consistency"), ("GET", "/api/audit/checkpoint"),
+          ("POST", "/api/drift-verdicts")]
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -68,8 +73,8 @@ def test_nothing_is_shown_without_a_login(anybody, method, path):
 
 def test_every_route_is_tested_for_that():
     here = {(method, route.path) for route in app.routes for method in route.methods}
-    assert here == {(method, path.replace("tumour", "{model}").replace(PROOF, "/api/audit/events/{event_id}/proof"))
-                    for method, path in ROUTES}
+    templates = {PROOF: "/api/audit/events/{event_id}/proof", FILE: "/api/models/{model}/predictions/{digest}"}
+    assert here == {(method, templates.get(path, path).replace("tumour", "{model}")) for method, path in ROUTES}
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -200,7 +205,8 @@ def test_refused_verdicts(as_role, store, role, change, code, text):
 
 def test_the_page_shows_each_model_and_the_newest_events(as_role, store):
     append(store, "gate.verdict", body={"passed": True})
-    append(store, "stage.moved", body={"approvers": [{"user": "mia", "role": "owner"}, {"user": "raj", "role": "risk"}]})
+    append(store, "stage.moved", body={"to_version": "3", "approvers": [
+        {"user": "mia", "role": "owner"}, {"user": "raj", "role": "risk"}]})
     append(store, "promotion.requested", version="4")
     append(store, "drift.verdict", body={"drifted": True, "share": 0.625, "window": {"start": "2026-01-10"}})
     append(store, "manual.change", model=None, version=None, body={"change": "task.changed", "state": "success"},
@@ -248,7 +254,8 @@ def test_a_decided_request_no_longer_waits(as_role, store):
 def test_everything_on_the_page_is_escaped_and_nothing_else_may_run(as_role, store):
     evil = "<script>alert(1)</script>"
     append(store, "task.failed", model=evil, body={"message": evil})
-    append(store, "stage.moved", version=evil, body={"approvers": [{"user": evil, "role": evil}]})
+    append(store, "stage.moved", version=evil, body={"to_version": evil, "stage": "production", "reason": evil,
+                                                     "approvers": [{"user": evil, "role": evil}]})
     for path in ("/", f"/?model={evil}"):
         answer = as_role("viewer").get(path)
         assert evil not in answer.text
@@ -256,6 +263,112 @@ def test_everything_on_the_page_is_escaped_and_nothing_else_may_run(as_role, sto
         policy = answer.headers["content-security-policy"]
         assert "default-src 'none'" in policy
         assert policy.partition("script-src 'nonce-")[2].partition("'")[0] in answer.text
+
+
+def keep(store, chain):
+    store.append_many([item.event for item in chain.events])
+    return chain
+
+
+def told():
+    """A model that was promoted twice, rolled back and taken out of production, with its first version archived."""
+    chain = Chain()
+    first = chain.promote("1", 10)
+    chain.promote("2", 60)
+    chain.move("1", 80, cause="rollback", from_version="2", reason="more false alarms", run="rb",
+               approved_by=str(first.event_id), request_digest=first.body["request_digest"])
+    chain.add("stage.reviewed", 90, {}, run="rb", task_id="close")
+    chain.add("registry.changed", 100, {"what": "alias.changed", "subject": "production", "before": "1", "after": "2"})
+    chain.move(None, 120, cause="demotion", from_version="1", reason="end of life")
+    chain.move("1", 130, cause="archiving", stage="archived", reason="old")
+    return chain
+
+
+def test_the_page_of_a_model_shows_what_was_live_and_leads_to_requests_and_approvals(as_role, store):
+    keep(store, told())
+    text = " ".join(as_role("viewer").get("/", params={"model": "tumour"}).text.split())
+    assert text.count('<a class="bar" href="#period-') == 4  # three in production, one archived
+    assert "<title>version 2, from 2026-01-08 10:00:00 until 2026-01-08 10:20:00 UTC (promotion)</title>" in text
+    assert "<title>registry.changed 2026-01-08 10:40:00</title>" in text
+    assert "rollback: more false alarms" in text
+    assert "none any more" in text
+    for link in ("/dags/tumour_promotion/runs/p1/tasks/request", "/dags/tumour_promotion/runs/rb/tasks/close",
+                 "/dags/tumour_promotion/runs/p2/tasks/approve_risk/required_actions"):
+        assert f'href="{link}"' in text, link
+    assert text.index("rollback: more false alarms") < text.index("10:00:00</td>"), "the newest time comes first"
+    assert 'role="alert"' not in text
+
+
+def test_the_page_of_all_models_shows_what_was_live_with_a_row_each(as_role, store):
+    keep(store, told())
+    text = " ".join(as_role("viewer").get("/").text.split())
+    assert text.count('<a class="bar" href="?model=tumour#period-') == 3
+    assert "rollback; production: version 2 -&gt; version 1; reason: more false alarms" in text
+    assert "demotion; production: version 1 -&gt; nothing; reason: end of life" in text
+    assert "alias.changed production: 1 -&gt; 2; nothing was put back" in text
+
+
+def test_a_move_in_doubt_is_an_alert_on_the_page(as_role, store):
+    chain = told()
+    chain.add("stage.moved", 140, {"cause": "promotion", "to_version": "9", "previous": ""})
+    keep(store, chain)
+    text = as_role("viewer").get("/", params={"model": "tumour"}).text
+    assert "does not follow the move before it: Airgate did not write it" in text
+
+
+def test_a_rollback_decides_no_request(as_role, store):
+    chain = told()
+    chain.add("promotion.requested", 125, {"to_stage": "production"}, run="p4", version="4")
+    chain.move("1", 140, cause="rollback", from_version=None, reason="back")
+    keep(store, chain)
+    assert "version 4 awaits approval" in as_role("viewer").get("/").text
+
+
+def test_the_history_of_a_model_over_http(as_role, store):
+    keep(store, told())
+    client = as_role("viewer")
+    path = "/api/models/tumour/history"
+    for at in ("2026-01-08T10:10:00Z", "2026-01-08T10:10:00"):
+        said = client.get(path, params={"at": at}).json()
+        assert (said["answer"]["version"], said["known_then"]["version"], said["corrected"]) == ("2", None, True)
+    assert [move["event"]["body"]["cause"] for move in said["moves"]] == [
+        "promotion", "promotion", "rollback", "demotion", "archiving"]
+    proven = said["proofs"]["events"]
+    assert {proof["index"] for proof in proven} >= {said["answer"]["period"]["moved"]["seq"]}
+    for proof in proven:
+        hashes = [bytes.fromhex(node) for node in proof["proof"]]
+        leaf = leaf_hash(proof["entry"].encode())
+        assert verify_inclusion(leaf, proof["index"], proof["size"], hashes, store.head()[1])
+    assert client.get(path, params={"stage": "archived"}).json()["periods"][0]["version"] == "1"
+    assert client.get(path, params={"known_at": "2026-01-08T12:00:00Z"}).json()["periods"] == []
+
+
+@pytest.mark.parametrize(("path", "params", "code", "text"), [
+    ("tumor/history", {}, 404, "the audit log has nothing about a model 'tumor'; did you mean 'tumour'?"),
+    ("tumour/history", {"stage": "prod"}, 422, "there is no stage 'prod'; did you mean 'production'?"),
+    ("tumour/history", {"at": "yesterday"}, 422, "Input should be a valid datetime"),
+    ("tumour/predictions/sha256:abc", {}, 422, "String should match pattern"),
+    ("tumour/predictions/sha256:" + "a" * 64, {}, 404, "no run of tumour on record wrote these bytes"),
+])
+def test_questions_about_models_that_have_no_answer(as_role, store, path, params, code, text):
+    keep(store, told())
+    answer = as_role("viewer").get(f"/api/models/{path}", params=params)
+    assert answer.status_code == code
+    assert text in answer.text
+
+
+def test_which_version_made_a_prediction_file_over_http(as_role, store):
+    keep(store, told())
+    file = "sha256:" + "f" * 64
+    listing = json.dumps({"date=2026-01-08/predictions.parquet": file}, separators=(",", ":"))
+    facts = {"model_version": "2", "model_digest": digest_of("2"),
+             "predictions_digest": "sha256:" + hashlib.sha256(listing.encode()).hexdigest()}
+    store.append(task_event(
+        "task.succeeded", TaskRef(dag_id="tumour_batch_inference", run_id="s", task_id="predict", try_number=1), model="tumour",
+        actor=Actor(kind="schedule", name="d"), source="operator", occurred_at=clock(70), body={
+            "function": "airgate.steps.predict:predict", "facts": facts, "window": {"start": "2026-01-08", "end": "2026-01-09"}}))
+    said = as_role("viewer").get(f"/api/models/tumour/predictions/{file}").json()
+    assert (said["confirmed"], said["version"], said["run"]["run_id"], said["problems"]) == (True, "2", "s", [])
 
 
 def test_the_page_works_with_nothing_in_the_log(as_role, store):

@@ -9,15 +9,16 @@ from airgate.console.overview import _Checked
 
 
 def event(model, version):
+    body = {"to_version": version, "stage": "production"}
     return AuditEvent(event_id=uuid4(), kind="stage.moved", occurred_at=datetime.now(UTC), model=model, version=version,
-                      actor=Actor(kind="system", name="x"), source="operator")
+                      actor=Actor(kind="system", name="x"), source="operator", body=body)
 
 
 def test_a_model_that_was_quiet_for_long_is_still_found(store, models):
     store.append(event("tumour", "1"))
     store.append_many([event("busy", str(number)) for number in range(overview._RECENT)])
     [state] = overview.overview(store).models
-    assert (state.name, state.moved.version) == ("tumour", "1")
+    assert (state.name, state.live.version) == ("tumour", "1")
 
 
 def test_the_log_is_hashed_again_after_a_minute(store):

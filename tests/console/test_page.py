@@ -27,6 +27,17 @@ def about(kind, body):
     ("promotion.refused", {"reasons": ["too late", "no second person"]},
      "stays out of production; reasons: too late; no second person"),
     ("stage.moved", {"stage": "production", "from_version": "1", "to_version": "2"}, "production: version 1 -> version 2"),
+    ("stage.moved", {"cause": "rollback", "stage": "production", "from_version": "2", "to_version": "1", "reason": "worse"},
+     "rollback; production: version 2 -> version 1; reason: worse"),
+    ("stage.moved", {"cause": "demotion", "stage": "production", "from_version": "2", "to_version": None},
+     "demotion; production: version 2 -> nothing"),
+    ("stage.reverted", {"stage": "production", "from_version": "1", "to_version": "2", "reason": "version 2 is gone"},
+     "given up: production: version 1 -> version 2; reason: version 2 is gone"),
+    ("registry.changed", {"what": "alias.changed", "subject": "production", "before": "1", "after": "2", "restored": True},
+     "alias.changed production: 1 -> 2; put back"),
+    ("registry.changed", {"what": "version.deleted", "subject": "2", "before": {"a": 1}, "after": None, "remedy": "blocked"},
+     "version.deleted 2: {'a': 1} -> nothing; blocked"),
+    ("model.signed", {"statement": "promotion"}, "at its promotion"),
     ("drift.verdict", {"drifted": True, "share": 0.8, "window": {"start": "2026-01-10"}},
      "2026-01-10: drift, 80% of columns differ"),
     ("retraining.decided", {"retrain": False, "reason": "too soon"}, "do not retrain; reason: too soon"),
@@ -48,7 +59,8 @@ def test_a_long_text_is_cut():
 @pytest.mark.parametrize(("kind", "body", "tone"), [
     ("gate.verdict", {"passed": True}, "good"), ("gate.verdict", {}, "bad"), ("drift.verdict", {"drifted": True}, "bad"),
     ("drift.verdict", {"drifted": False}, "good"), ("audit.alarm", {}, "bad"), ("manual.change", {}, "wait"),
-    ("task.started", {}, ""),
+    ("task.started", {}, ""), ("stage.moved", {}, "good"), ("stage.moved", {"cause": "rollback"}, "wait"),
+    ("registry.changed", {"restored": False}, "bad"), ("registry.changed", {"restored": True}, "wait"),
 ])
 def test_what_needs_a_look_has_a_colour(kind, body, tone):
     assert page.tone(event(kind, body)) == tone

@@ -166,6 +166,8 @@ def test_what_the_guard_found_is_a_disturbance_and_no_move():
     whole = told(chain)
     assert [item.event.kind for item in whole.disturbances] == ["registry.changed"]
     assert versions(whole) == ["1"]
+    chain.add("registry.changed", 21, {"what": "alias production", "restored": True})
+    assert len(told(chain).disturbances) == 1
 
 
 minutes = st.integers(0, 500)
@@ -205,7 +207,7 @@ def test_the_log_is_read_and_an_unknown_model_named_with_the_nearest(store):
     assert whole.periods()[0].began.who == ("mia", "raj")
     assert of_events(MODEL, whole.events).live.event_id == whole.periods()[0].began.event_id
     with pytest.raises(PromotionError) as caught:
-        history.read(store, "tumor")
+        history.refuse_unknown(store, "tumor")
     assert str(caught.value) == "the audit log has nothing about a model 'tumor'; did you mean 'tumour'? Allowed: tumour"
 
 

@@ -5,6 +5,7 @@ only, since Airflow's security module costs a second.
 """
 
 import secrets
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.api_fastapi.core_api.security import GetUserDep
 from airflow.models.dag import DagModel
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, status
+from fastapi import Path as PathParameter
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 
 from airgate.audit import checkpoints, proofs
@@ -21,8 +23,11 @@ from airgate.audit.event import KINDS
 from airgate.authoring import catalog
 from airgate.console import outside, overview, page
 from airgate.contracts.payloads import DriftVerdict
+from airgate.contracts.promotion import PRODUCTION
 from airgate.contracts.runs import dag_id
-from airgate.errors import AirgateError, SpecError, nearest
+from airgate.contracts.stages import STAGES
+from airgate.errors import AirgateError, PromotionError, SpecError, nearest
+from airgate.lifecycle import history_report, provenance
 from airgate.runtime.record import store
 
 Limit = Annotated[int, Query(ge=1, le=500)]
@@ -99,9 +104,32 @@ def checkpoint() -> PlainTextResponse:
 
 
 @app.get("/api/models/{model}/history")
-def history(model: str) -> dict[str, Any]:
-    """Every move of the model's stages, oldest first."""
-    return {"model": model, "moves": [overview.as_json(stored) for stored in store().events(kind="stage.moved", model=model)]}
+def history(model: str, at: datetime | None = None, known_at: datetime | None = None, stage: str = PRODUCTION) -> dict[str, Any]:
+    """What was in the stage, when, and when that was known, with proofs; `at` asks about one moment. See `history_report`.
+
+    Times without an offset are UTC. `moves` are all moves of the model's stages as the log has them, oldest first.
+    """
+    log = store()
+    try:
+        found = history_report.report(log, model, stage=stage, at=_utc(at), known_at=_utc(known_at))
+    except PromotionError as error:
+        code = status.HTTP_404_NOT_FOUND if stage in STAGES else status.HTTP_422_UNPROCESSABLE_CONTENT
+        raise HTTPException(code, str(error)) from None
+    moves = [stored for stored in found.history.events if stored.event.kind == "stage.moved"]
+    return {**history_report.as_json(found), "moves": [overview.as_json(stored) for stored in moves]}
+
+
+@app.get("/api/models/{model}/predictions/{digest}")
+def predictions(model: str, digest: Annotated[str, PathParameter(pattern=r"^sha256:[0-9a-f]{64}$")]) -> dict[str, Any]:
+    """Which version made the prediction file with this SHA-256 ('sha256:...'), with proofs; see `provenance`."""
+    found = provenance.of_digest(store(), model, digest)
+    if found.run is None:
+        raise HTTPException(status.HTTP_404_NOT_FOUND, "; ".join(found.problems))
+    return provenance.as_json(found)
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
 
 
 @app.post("/api/drift-verdicts", status_code=status.HTTP_201_CREATED)

@@ -24,6 +24,11 @@ class Console:
 
 def page_address() -> str:
     """Where a browser finds the page: under the path of `[api] base_url`, which a proxy may have set."""
+    return airflow_address() + PREFIX + "/"
+
+
+def airflow_address() -> str:
+    """The path under which a browser finds Airflow's own pages, without a slash at its end."""
     from airflow.configuration import conf
 
-    return urlsplit(str(conf.get("api", "base_url", fallback="/"))).path.rstrip("/") + PREFIX + "/"
+    return urlsplit(str(conf.get("api", "base_url", fallback="/"))).path.rstrip("/")

@@ -3,8 +3,9 @@
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from airgate.audit import trust
@@ -13,7 +14,13 @@ from airgate.audit.event import KINDS, AuditEvent, Kind, canonical, time_text
 from airgate.audit.store import AuditStore
 from airgate.audit.trust import TrustReport
 from airgate.authoring import catalog
+from airgate.console.timeline import Timeline, timeline
+from airgate.contracts.promotion import PRODUCTION
+from airgate.contracts.stages import STAGES
 from airgate.errors import AirgateError
+from airgate.governance import history
+from airgate.governance.history import History, Period
+from airgate.governance.stages import Move, of_events
 
 SHOWN_EVENTS = 50
 # What an auditor asks about first: all but the beginning and the ordinary end of tasks.
@@ -26,33 +33,37 @@ _SHARE = 20  # a large log is hashed at most a twentieth of the time
 
 @dataclass(frozen=True)
 class ModelState:
-    """One model's row. Each event is the newest of its kind for the model, None where there is none."""
+    """One model's row. Each event is the newest of its kind for the model, None where there is none.
+
+    `periods` are the times of its versions in production, `requested` is a request that nobody has decided yet.
+    """
 
     name: str
-    moved: AuditEvent | None
+    periods: list[Period]
     verdict: AuditEvent | None
     drift: AuditEvent | None
     requested: AuditEvent | None
 
     @property
-    def approvers(self) -> list[str]:
-        """Who approved what is in production: 'mia (owner)'."""
-        found = self.moved.body.get("approvers") if self.moved else None
-        people = found if isinstance(found, list) else []
-        return [f"{person.get('user')} ({person.get('role')})" for person in people if isinstance(person, dict)]
+    def live(self) -> Period | None:
+        """The version in production and since when; None when there is none (any more)."""
+        return self.periods[-1] if self.periods and self.periods[-1].version is not None else None
 
 
 @dataclass(frozen=True)
 class Overview:
     """All that the page shows. `broken` maps a model's folder to what is wrong with it.
 
-    `events` are decisions alone unless `everything`; `older` is the seq before which there may be more, None if not.
+    `events` are decisions alone unless `everything`; `older` is the seq before which there may be more, None if not. `history` is
+    that of `model`, None for all models; `picture` is what was live when, None while nothing was.
     """
 
     model: str | None
     everything: bool
     models: list[ModelState]
     broken: dict[str, str]
+    history: History | None
+    picture: Timeline | None
     events: list[StoredEvent]
     older: int | None
     trust: TrustReport
@@ -62,13 +73,26 @@ class Overview:
 def overview(store: AuditStore, model: str | None = None, *, everything: bool = False, before: int | None = None) -> Overview:
     """Read everything, for one model or all. Raises AuditError or ConfigError when the log cannot be read."""
     names, broken = _names(model)
-    newest = {kind: _newest(store, kind, names) for kind in _KINDS}
-    states = [ModelState(name, newest["stage.moved"].get(name), newest["gate.verdict"].get(name),
-                         newest["drift.verdict"].get(name), _waiting(newest, name)) for name in names]
+    whole = history.read(store, model) if model is not None else None
+    recent = {kind: _recent(store, kind, names) for kind in _KINDS}
+    moves = {name: of_events(name, recent["stage.moved"].get(name, ())).moves for name in names}
+    if whole is not None:
+        moves[whole.model] = whole.stages().moves
+    states = [ModelState(name, history.periods(moves[name]), _newest(recent, "gate.verdict", name),
+                         _newest(recent, "drift.verdict", name), _waiting(recent, name, moves[name])) for name in names]
     events = _events(store, model, everything, before)
     older = events[-1].seq if len(events) == SHOWN_EVENTS else None
     report, age = trust_in(store)
-    return Overview(model, everything, states, broken, events, older, report, age)
+    return Overview(model, everything, states, broken, whole, _picture(states, whole), events, older, report, age)
+
+
+def _picture(states: list[ModelState], whole: History | None) -> Timeline | None:
+    """One lane a model, or for one model a lane a stage; marks where something changed behind the promotion's back."""
+    now = datetime.now(UTC)
+    if whole is None:
+        return timeline({state.name: state.periods for state in states}, now)
+    lanes = {stage: whole.periods(stage) for stage in STAGES}
+    return timeline({stage: periods for stage, periods in lanes.items() if periods}, now, {PRODUCTION: whole.disturbances})
 
 
 def _events(store: AuditStore, model: str | None, everything: bool, before: int | None) -> list[StoredEvent]:
@@ -98,24 +122,30 @@ def _names(model: str | None) -> tuple[list[str], dict[str, str]]:
         return [], {"models": str(error)}
 
 
-def _newest(store: AuditStore, kind: Kind, names: list[str]) -> dict[str, AuditEvent]:
-    """The newest event of a kind for each model; one query for nearly all, one more for each that was quiet long."""
+def _recent(store: AuditStore, kind: Kind, names: list[str]) -> dict[str, list[StoredEvent]]:
+    """The newest events of a kind by model, newest first: one query for nearly all, one more for each that was quiet long."""
     recent = store.events(kind=kind, limit=_RECENT, newest_first=True)
-    found: dict[str, AuditEvent] = {}
+    found: dict[str, list[StoredEvent]] = {}
     for stored in recent:
-        found.setdefault(stored.event.model or "", stored.event)
+        found.setdefault(stored.event.model or "", []).append(stored)
     if len(recent) == _RECENT:
-        for name in set(names) - set(found):
-            older = store.events(kind=kind, model=name, limit=1, newest_first=True)
-            found.update((name, stored.event) for stored in older)
+        # Of a stage's moves the newest alone do not tell: the last one into production may be older than others.
+        few = None if kind == "stage.moved" else 1
+        for name in names if few is None else set(names) - set(found):
+            found[name] = store.events(kind=kind, model=name, limit=few, newest_first=True)
     return found
 
 
-def _waiting(newest: dict[Kind, dict[str, AuditEvent]], name: str) -> AuditEvent | None:
-    """The promotion request that nobody has decided yet, None if the last one was."""
-    asked = newest["promotion.requested"].get(name)
-    decisions = (newest["stage.moved"].get(name), newest["promotion.refused"].get(name))
-    decided = any(event is not None and asked is not None and event.occurred_at >= asked.occurred_at for event in decisions)
+def _newest(recent: dict[Kind, dict[str, list[StoredEvent]]], kind: Kind, name: str) -> AuditEvent | None:
+    return next((stored.event for stored in recent[kind].get(name, ())), None)
+
+
+def _waiting(recent: dict[Kind, dict[str, list[StoredEvent]]], name: str, moves: Sequence[Move]) -> AuditEvent | None:
+    """The newest promotion request, None once it was decided. A rollback decides nothing: it stands on an older request."""
+    asked = _newest(recent, "promotion.requested", name)
+    decisions = [move.event for move in moves if move.body.cause == "promotion"]
+    decisions += [stored.event for stored in recent["promotion.refused"].get(name, ())]
+    decided = any(event.version == asked.version and event.occurred_at >= asked.occurred_at for event in decisions if asked)
     return None if decided else asked
 
 

@@ -5,11 +5,16 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from airgate.audit.event import AuditEvent
+from airgate.audit.event import AuditEvent, TaskRef
+from airgate.console import timeline
+from airgate.console.mount import airflow_address
 from airgate.console.overview import Overview
+from airgate.contracts.runs import approval_task
+from airgate.lifecycle.history_report import who
 
 TEMPLATE = "governance.html"
 
@@ -28,13 +33,30 @@ def render_error(error: str, nonce: str) -> str:
 def _template() -> Any:
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(moment=moment, about=about, percent=percent, tone=tone)
+    environment.filters.update(moment=moment, about=about, percent=percent, tone=tone, task_page=task_page, who=who,
+                               answer_page=answer_page)
+    environment.globals["chart"] = timeline
     return environment.get_template(TEMPLATE)
 
 
 def moment(when: datetime) -> str:
     """A moment as people read it: '2026-01-08 14:03:59'. UTC."""
     return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def task_page(task: TaskRef | None) -> str:
+    """Where Airflow shows a task instance; empty where there is none."""
+    if task is None:
+        return ""
+    mapped = f"/mapped/{task.map_index}" if task.map_index >= 0 else ""
+    dag, run, name = (quote(text, safe="") for text in (task.dag_id, task.run_id, task.task_id))
+    return f"{airflow_address()}/dags/{dag}/runs/{run}/tasks/{name}{mapped}"
+
+
+def answer_page(approval: AuditEvent) -> str:
+    """Where Airflow shows what an approver was asked and answered; empty where the record does not tell."""
+    role, task = approval.body.get("role"), approval.task
+    return f"{task_page(task.model_copy(update={'task_id': approval_task(str(role))}))}/required_actions" if role and task else ""
 
 
 def percent(share: Any) -> str:
@@ -46,15 +68,19 @@ def tone(event: AuditEvent) -> str:
     """The colour of an event's kind: 'good', 'bad', 'wait' for what somebody should look at, '' for the rest."""
     if event.kind == "gate.verdict":
         return "good" if event.body.get("passed") else "bad"
+    if event.kind == "stage.moved":
+        return "good" if event.body.get("cause", "promotion") == "promotion" else "wait"
+    if event.kind == "registry.changed":
+        return "wait" if event.body.get("restored") is True else "bad"
     if event.kind == "drift.verdict":
         return "bad" if event.body.get("drifted") else "good"
     return next((colour for colour, kinds in _TONES.items() if event.kind in kinds), "")
 
 
 _TONES = {
-    "good": ("promotion.approved", "stage.moved"),
-    "bad": ("audit.alarm", "task.failed", "task.upstream_failed", "promotion.refused"),
-    "wait": ("manual.change", "task.retrying", "promotion.requested"),
+    "good": ("promotion.approved", "bundle.imported"),
+    "bad": ("audit.alarm", "task.failed", "task.upstream_failed", "promotion.refused", "bundle.refused"),
+    "wait": ("manual.change", "task.retrying", "promotion.requested", "stage.reverted", "stage.reviewed"),
 }
 
 
@@ -95,7 +121,15 @@ def _request(body: dict[str, Any]) -> str:
 
 
 def _move(body: dict[str, Any]) -> str:
-    return f"{body.get('stage')}: {_version(body.get('from_version'))} -> {_version(body.get('to_version'))}"
+    cause = body.get("cause", "promotion")
+    what = f"{body.get('stage')}: {_version(body.get('from_version'))} -> {_version(body.get('to_version'))}"
+    return what if cause == "promotion" else f"{cause}; {what}"
+
+
+def _change(body: dict[str, Any]) -> str:
+    what = " ".join(str(body[key]) for key in ("what", "subject") if body.get(key))
+    change = f"{what}: {body.get('before') or 'nothing'} -> {body.get('after') or 'nothing'}"
+    return f"{change}; {'put back' if body.get('restored') is True else body.get('remedy') or 'nothing was put back'}"
 
 
 def _version(version: Any) -> str:
@@ -116,6 +150,9 @@ _TELLERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "promotion.refused": lambda body: "stays out of production",
     "stage.moving": _move,
     "stage.moved": _move,
+    "stage.reverted": lambda body: f"given up: {_move(body)}",
+    "registry.changed": _change,
+    "model.signed": lambda body: f"at its {body.get('statement')}",
     "drift.verdict": _drift,
     "retraining.decided": lambda body: "retrain" if body.get("retrain") else "do not retrain",
 }

@@ -143,7 +143,7 @@ class History:
     @property
     def disturbances(self) -> "list[StoredEvent]":
         """What changed in the registry behind the promotion's back, as the guard found it. None of it was ever live for us."""
-        return self._of_kind("registry.changed")
+        return [item for item in self._of_kind("registry.changed") if item.event.body.get("restored") is not True]
 
     def doubts(self) -> list[str]:
         """Say which recorded moves do not follow the one before. The claims' ids make it impossible for those who keep the rules.
@@ -219,18 +219,18 @@ def periods(moves: Iterable[Move], stage: str = PRODUCTION) -> list[Period]:
 
 
 def read(log: "AuditStore", model: str) -> History:
-    """Read a model's history as one moment of the log has it.
-
-    Raises AuditError when the log cannot be read, PromotionError when it has never heard of the model.
-    """
-    size, _ = log.head()  # nothing below it ever changes, so the answers fit together
-    found = [item for kind in KINDS for item in log.events(model=model, kind=kind, before=size)]
-    if not found and not log.events(model=model, limit=1):
-        raise PromotionError(f"the audit log has nothing about a model '{model}'; {nearest(model, _models(log))}")
-    return History(model, tuple(sorted(found, key=lambda item: item.seq)))
+    """Read a model's history as one moment of the log has it. Raises AuditError when the log cannot be read."""
+    return History(model, tuple(log.events(model=model, kind=KINDS)))
 
 
-def _models(log: "AuditStore") -> list[str]:
+def refuse_unknown(log: "AuditStore", model: str) -> None:
+    """Raises PromotionError, with the nearest name, when the log has never heard of the model; AuditError as `read` does."""
+    if not log.events(model=model, limit=1):
+        raise PromotionError(f"the audit log has nothing about a model '{model}'; {nearest(model, models(log))}")
+
+
+def models(log: "AuditStore") -> list[str]:
+    """The models that the log has heard of. Raises AuditError when it cannot be read."""
     from sqlalchemy import select
 
     from airgate.audit.schema import EVENTS

@@ -50,6 +50,7 @@ def report(log: "AuditStore", model: str, *, stage: str = PRODUCTION, at: dateti
 
     if stage not in STAGES:
         raise PromotionError(f"there is no stage '{stage}'; {nearest(stage, STAGES)}")
+    history.refuse_unknown(log, model)
     whole = history.read(log, model)
     known = whole.known(known_at)
     periods = known.periods(stage)
