@@ -390,14 +390,22 @@ def find_gaps(account: list[str], leaves: list[Leaf]) -> list[str]:
     gaps: list[str] = []
     ids, changes = {leaf.event.get("event_id") for leaf in leaves}, set()
     requests: dict[str, set[str]] = {"stage.moving": set(), "promotion.approved": set()}
+    claims: set[str] = set()
     for leaf in leaves:
-        digest = leaf.event.get("body", {}).get("request_digest")
+        body = leaf.event.get("body", {})
+        digest = body.get("request_digest")
         if leaf.kind == "manual.change":
             with contextlib.suppress(*BAD_INPUT):
                 changes.add((task_name(leaf.event["task"]), json.dumps(leaf.event["body"]["state"])))
         if leaf.kind in requests and isinstance(digest, str):  # GUESS: a digest is a text, and null is none
             requests[leaf.kind].add(digest)
-        if leaf.kind == "stage.moved":
+        if leaf.kind == "stage.moving":
+            claims.add(leaf.event["event_id"])
+        unused = body.get("to_version", "") is None or body.get("stage") == "archived"
+        if leaf.kind == "stage.moved" and unused:
+            if body.get("claim") not in claims:
+                gaps.append(f"leaf {leaf.seq} emptied a stage or archived without its stage.moving leaf before it")
+        elif leaf.kind == "stage.moved":
             missing = [kind for kind, known in requests.items() if not isinstance(digest, str) or digest not in known]
             gaps += [f"leaf {leaf.seq} moved a stage without a {kind} leaf before it for the same request" for kind in missing]
     for number, line in enumerate(account, start=1):

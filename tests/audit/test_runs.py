@@ -1,5 +1,6 @@
 """DAG runs: each end of each run has its event."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -86,6 +87,18 @@ def test_a_run_without_an_end_time_has_an_event_all_the_same(log):
 ])
 def test_who_or_what_started_a_run(run_type, user, assets, kind, name):
     assert actor_of("d", run_type, user, assets) == Actor(kind=kind, name=name)
+
+
+@pytest.mark.parametrize(("dag_id", "run_type", "run_id", "name"), [
+    ("tumour_training", "operator_triggered", "retrain__1", "tumour_retraining"),
+    ("tumour_training", "operator_triggered", "other", "operator_triggered"),
+    ("tumour_training", "manual", "retrain__1", "manual"),  # whoever names a run by hand like this is not believed
+    ("tumour_promotion", "operator_triggered", "retrain__1", "operator_triggered"),
+    ("training", "operator_triggered", "retrain__1", "operator_triggered"),
+])
+def test_a_training_that_the_governor_started_names_the_retraining(dag_id, run_type, run_id, name):
+    assert actor_of(dag_id, run_type, None, run_id=run_id) == Actor(kind="system", name=name)
+    assert replace(ended(run_id, run_type=run_type, user=None), dag_id=dag_id).actor.name == name
 
 
 def test_a_name_fits_an_event():

@@ -744,6 +744,18 @@ def test_a_moved_stage(tmp_path: pathlib.Path, kinds: list[str], digests: list[s
     expect(found, word, "3 leaves" if word == "ok" else "leaf 2 moved a stage without a ")
 
 
+@pytest.mark.parametrize(("body", "word"), [
+    ({"to_version": None, "claim": str(uuid.UUID(int=0))}, "ok"),
+    ({"to_version": "3", "stage": "archived", "claim": str(uuid.UUID(int=0))}, "ok"),
+    ({"to_version": "3", "stage": "production", "claim": str(uuid.UUID(int=0))}, "incomplete"),
+    ({"to_version": None, "claim": "another"}, "incomplete"),
+    ({"to_version": None}, "incomplete"),
+])
+def test_what_puts_nothing_to_use_needs_its_claim_only(tmp_path: pathlib.Path, body: dict[str, str | None], word: str) -> None:
+    lines = [leaf(0, "stage.moving", {}), leaf(1, "stage.moved", body)]
+    expect(second.verify(write_export(tmp_path, lines, [(2, SEEDS[:1])])), word, "2 leaves" if word == "ok" else "leaf 1 ")
+
+
 def test_an_approval_afterwards(tmp_path: pathlib.Path) -> None:
     lines = [leaf(0, "stage.moved", {"request_digest": "7"}), leaf(1, "promotion.approved", {"request_digest": "7"})]
     expect(second.verify(write_export(tmp_path, lines, [(2, SEEDS[:1])])), "incomplete", "leaf 0 moved a stage")

@@ -401,7 +401,7 @@ def test_a_stage_move_needs_its_announcement_and_an_approval_before_it(log, tmp_
     move(15, "stage.moved", None)  # number 9
     found = verdict(export(log, tmp_path / "lacking", origin=NAME).folder)
     assert (found.word, found.missing) == ("incomplete", [
-        f"number {seq}: a stage.moved, before it not both stage.moving and promotion.approved" for seq in (5, 8, 9)])
+        f"number {seq}: a stage.moved, before it no stage.moving or no promotion.approved" for seq in (5, 8, 9)])
 
 
 def test_tampering_is_worse_than_missing_records(folder):
@@ -563,6 +563,23 @@ def test_a_worker_refuses_too(folder, capsys):
     (folder / "log" / f"{0:020d}.jsonl").symlink_to("/dev/zero")
     assert refused(folder, capsys, "--jobs", "2") == (
         2, f"airgate-verify: {folder / 'log'}/{0:020d}.jsonl is a link or no file; an export holds plain files only")
+
+
+def test_what_puts_nothing_to_use_needs_its_claim_only(log, tmp_path):
+    claim = make_event(0, "stage.moving", body={"request_digest": None, "to_version": None})
+    log.append(claim)
+    ours = str(claim.event_id)
+    moves = [
+        {"to_version": None, "claim": ours}, {"to_version": "3", "stage": "archived", "claim": ours},
+        {"to_version": "3", "stage": "production", "claim": ours},  # number 3
+        {"to_version": None, "claim": "another"}, {"to_version": None},  # numbers 4 and 5
+    ]
+    for number, move in enumerate(moves, start=1):
+        log.append(make_event(number, "stage.moved", body={"request_digest": None, **move}))
+    checkpoints.checkpoint(log, KEY)
+    found = verdict(export(log, tmp_path / "export", origin=NAME).folder)
+    assert found.word == "incomplete"
+    assert [line.partition(":")[0] for line in found.missing] == ["number 3", "number 4", "number 5"]
 
 
 @pytest.mark.parametrize("body", ["[" * 30_000 + "]" * 30_000, '{"vkey":' + "9" * 5000 + "}", '{"vkey":5}', "{}", "[]", "\xff"])

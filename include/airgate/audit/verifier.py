@@ -482,7 +482,7 @@ class _Scan:
     keys: list[tuple[int, Any, str]] = field(default_factory=list)
     gone: list[Span] = field(default_factory=list)
     expired: list[tuple[int, list[Span]]] = field(default_factory=list)
-    moves: list[tuple[int, str, str | None]] = field(default_factory=list)
+    moves: list[tuple[int, str, str | None, bool]] = field(default_factory=list)  # number, kind, request or claim, puts to use
     by_hand: list[tuple[Any, ...]] = field(default_factory=list)
     odd: list[tuple[int, str]] = field(default_factory=list)
     ids: bytes = b""
@@ -635,14 +635,25 @@ class _Scanner:
             elif kind == b"audit.expired":
                 self.found.expired.append((seq, _merged(pair for pair in map(_span, body["ranges"]) if pair[1] < seq)))
             elif kind != b"manual.change":
-                self.found.moves.append((seq, kind.decode(), _text(body["request_digest"])))
+                self._move(seq, kind.decode(), event["event_id"], body)
             elif event["task"] is not None:
                 self.found.by_hand.append((*_task(event["task"]), _text(body["state"])))
         except (AttributeError, KeyError, TypeError, ValueError):
             if kind == b"stage.moved":
-                self.found.moves.append((seq, "stage.moved", None))
+                self.found.moves.append((seq, "stage.moved", None, True))
             elif kind.startswith(b"audit."):
                 self.found.odd.append((seq, f"number {seq}, of kind {kind.decode()}, cannot be read and changes nothing"))
+
+
+    def _move(self, seq: int, kind: str, event_id: Any, body: dict[str, Any]) -> None:
+        """Take a step of a promotion, a rollback, a demotion or an archiving; the last two put nothing to use."""
+        to_use = body.get("to_version", "") is not None and body.get("stage") != "archived"
+        if kind == "stage.moving":
+            self.found.moves.append((seq, kind, _text(event_id), False))
+        if to_use or kind == "promotion.approved":
+            self.found.moves.append((seq, kind, _text(body["request_digest"]), True))
+        elif kind == "stage.moved":
+            self.found.moves.append((seq, kind, _text(body["claim"]), False))
 
 
 def _id_in(line: bytes) -> bytes:
@@ -852,10 +863,10 @@ class _Log:
             self.expired[seq < self.signed_size] += spans
         for kept, spans in self.expired.items():
             self.expired[kept] = _merged(spans)
-        for seq, kind, digest in scan.moves:
+        for seq, kind, what, to_use in scan.moves:
             if kind in self.requests:
-                self.requests[kind].add(digest)
-            elif any(digest not in known for known in self.requests.values()):
+                self.requests[kind].add(what)
+            elif any(what not in known for name, known in self.requests.items() if to_use or name == "stage.moving"):
                 self.moved.append(seq)
         self.by_hand.update(scan.by_hand)
         self.ids.update(scan.ids[at : at + 16] for at in range(0, len(scan.ids), 16))
@@ -929,7 +940,7 @@ class _Log:
             raise Tampered("its contents are gone and no audit.expired leaf that is signed says so" + (
                 "; one that is not signed yet does: ask for an export with a newer checkpoint" if unsigned else ""), unexplained)
         self._remarks()
-        missing = [f"number {seq}: a stage.moved, before it not both stage.moving and promotion.approved" for seq in self.moved]
+        missing = [f"number {seq}: a stage.moved, before it no stage.moving or no promotion.approved" for seq in self.moved]
         if self.account:
             missing += _unanswered(self.folder, self.ids, self.by_hand)
         events = f"{self.size} events, root {self.root.hex()}, log {self.manifest.origin}"
