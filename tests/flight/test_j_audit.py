@@ -13,7 +13,7 @@ from airgate.audit.store import AuditStore
 from airgate.audit.sweep import compare
 from airgate.contracts.runs import dag_id
 from airgate.platform.airflow_client import Run
-from airgate.platform.story import Story
+from airgate.platform.story import MODEL, Story
 
 pytestmark = [pytest.mark.flight, pytest.mark.timeout(1500)]
 
@@ -48,7 +48,8 @@ def test_everything_was_done_by_somebody_or_something(place: Place, story: Story
     of_tasks = [event for event in events if event.task is not None or event.kind == "run.ended"]
     assert {event.actor.name for event in of_tasks if event.actor.kind == "user"} <= {"admin", "mia", "ana", "omar"}
     # The governor's task starts a training: Airflow hands on the user, and there was none, for drift had started the governor.
-    assert {event.actor.name for event in of_tasks if event.actor.kind in ("system", "outside")} == {"operator_triggered"}
+    # Then the training's run id says whose it is.
+    assert {event.actor.name for event in of_tasks if event.actor.kind in ("system", "outside")} == {dag_id(MODEL, "retraining")}
 
 
 def test_a_log_that_forgot_everything_lacks_every_run_try_and_answer(place: Place, trained: Run, tmp_path: Path) -> None:

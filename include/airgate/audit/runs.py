@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from airgate.audit.event import Actor, AuditEvent, CodeRef, Source, event_id_of, time_text
+from airgate.contracts.runs import retrained_by
 
 ENDED = ("success", "failed")
 SWEEP = Actor(kind="system", name="audit sweep")
@@ -41,7 +42,7 @@ class DagRun:
     @property
     def actor(self) -> Actor:
         """Who or what started it."""
-        return actor_of(self.dag_id, self.run_type, self.user, self.assets)
+        return actor_of(self.dag_id, self.run_type, self.user, self.assets, self.run_id)
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,11 @@ def run_ended(run: DagRun, source: Source, code: CodeRef, *, actor: Actor | None
                       actor=actor or run.actor, source=source, code=code, recovered=recovered, body=body)
 
 
-def actor_of(dag_id: str, run_type: str, user: str | None, assets: Iterable[str] = ()) -> Actor:
+def actor_of(dag_id: str, run_type: str, user: str | None, assets: Iterable[str] = (), run_id: str = "") -> Actor:
     """Who or what started a run: for a run by hand the user, else what made it start; a backfill has its user's name.
 
     A task of another DAG that starts a run hands on the user of its own; where that has none, Airflow does not tell which task
-    it was, and the actor is the system's `operator_triggered`.
+    it was. The actor is then the system: the model's retraining where the run's name says so, else `operator_triggered`.
     """
     if run_type == "backfill":
         return Actor(kind="backfill", name=_name(user or dag_id))
@@ -101,7 +102,10 @@ def actor_of(dag_id: str, run_type: str, user: str | None, assets: Iterable[str]
         return Actor(kind="schedule", name=_name(dag_id))
     if run_type == "asset_triggered":
         return Actor(kind="asset", name=_name(", ".join(sorted(set(assets))) or dag_id))
-    return Actor(kind="user", name=_name(user)) if user else Actor(kind="system", name=_name(run_type))
+    if user:
+        return Actor(kind="user", name=_name(user))
+    by = retrained_by(dag_id, run_id) if run_type == "operator_triggered" else None
+    return Actor(kind="system", name=_name(by or run_type))
 
 
 def code_told(run: DagRun | None) -> CodeRef:

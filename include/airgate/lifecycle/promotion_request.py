@@ -12,7 +12,7 @@ from airgate.audit.event import PEOPLE, AuditEvent
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.payloads import Candidate, Verdict
 from airgate.contracts.promotion import PRODUCTION, PromotionRequest
-from airgate.contracts.runs import dag_id
+from airgate.contracts.runs import RETRAINING_RUN, dag_id
 from airgate.contracts.stages import DEVELOPMENT
 from airgate.errors import PromotionError
 from airgate.governance import identities, stages
@@ -21,7 +21,6 @@ from airgate.lifecycle import notify, people, recording, reports, sign
 from airgate.lifecycle.bundle_origin import trained_by
 from airgate.lifecycle.candidate import REGISTER_TASK
 from airgate.lifecycle.request_text import body_of, statements_of, subject_of
-from airgate.lifecycle.retraining import RETRAINING_RUN
 
 # An approval given in the last minute must still be usable when the machine was down for a night.
 GRACE = timedelta(hours=24)

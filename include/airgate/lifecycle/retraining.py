@@ -9,15 +9,13 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.payloads import DriftVerdict, RetrainingDecision
-from airgate.contracts.runs import dag_id
+from airgate.contracts.runs import RETRAINING_RUN, dag_id
 from airgate.errors import GateError
 from airgate.governance import retraining
 from airgate.lifecycle import recording
 from airgate.runtime.window import DAY_PARAM
 
 DECIDE_TASK = "decide"
-# A training run that drift asked for is named by this and the verdict's event id.
-RETRAINING_RUN = "retrain__"
 
 
 class GovernorOperator(BaseOperator):

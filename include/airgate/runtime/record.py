@@ -88,7 +88,7 @@ def actor_of(run: Any) -> Actor:
     """Who or what started a DAG run (`dag_run` of a context): for a run by hand the user, else what made it start."""
     assets = [event.asset.name for event in getattr(run, "consumed_asset_events", None) or []]
     kind = str(getattr(run.run_type, "value", run.run_type))
-    return runs.actor_of(run.dag_id, kind, getattr(run, "triggering_user_name", None), assets)
+    return runs.actor_of(run.dag_id, kind, getattr(run, "triggering_user_name", None), assets, str(getattr(run, "run_id", "")))
 
 
 def actor_text(actor: Actor) -> str:
