@@ -10,7 +10,7 @@ from airgate.errors import SpecError
 
 MODELS = ["diagnosis_classifier", "diagnosis_network"]
 CHAINS = {
-    "training": ["load_window", "check", "features", "train", "evaluate", "register"],
+    "training": ["load_window", "check", "features", "train", "evaluate", "register", "sign"],
     "validation": ["candidate", "compare", "verdict"],
     "promotion": ["request", "approve_ml_engineer", "approve_risk_officer", "apply"],
     "batch_inference": ["live_model", "predict"],
@@ -49,7 +49,7 @@ def test_the_dags_hang_together_by_assets(load: Load) -> None:
         "validation": "diagnosis_classifier.candidate", "promotion": "diagnosis_classifier.validated",
         "retraining": "diagnosis_classifier.drift"}
     emits = {task: load(ROOT / "dags" / f"{flow}.py")[dag_id(MODELS[0], flow)].get_task(task).outlets
-             for flow, task in (("training", "register"), ("validation", "verdict"))}
+             for flow, task in (("training", "sign"), ("validation", "verdict"))}
     assert [outlets[0].name for outlets in emits.values()] == ["diagnosis_classifier.candidate", "diagnosis_classifier.validated"]
 
 

@@ -158,10 +158,10 @@ def candidate_of(source: Installation) -> Candidate:
     return sign.candidate_in(event)
 
 
-def evidence(candidate: Candidate, **changed: Any) -> dict[str, Any]:
+def evidence(about: Candidate, **changed: Any) -> dict[str, Any]:
     """What `compare` gives for a first version."""
     return {"rows": 80, "positives": 30, "confidence": 0.95, "resamples": 1000, "seed": 7, "problems": [], "candidate": METRICS,
-            "candidate_digest": candidate.digest, "digest_verified": True, "production": None, "production_version": None,
+            "candidate_digest": about.digest, "digest_verified": True, "production": None, "production_version": None,
             "production_digest_verified": None, "difference": None, **changed}
 
 
