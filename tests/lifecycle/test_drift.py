@@ -17,6 +17,7 @@ from airgate.lifecycle.drift_sensor import DriftSensor, DriftVerdictTrigger
 from airgate.lifecycle.live import LiveModelOperator
 from airgate.lifecycle.retraining import GovernorOperator
 from airgate.registry.versions import Version
+from airgate.runtime.live import live_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 MOVED = {"to_version": "1", "model_digest": DIGEST, "data_revision": "c0ffee",
@@ -90,10 +91,31 @@ def test_nothing_in_production(house: House, spec: ModelSpec, context: Context) 
 
 def test_an_alias_set_by_hand_stops_inference(house: House, spec: ModelSpec, context: Context) -> None:
     house.registry.set_alias(MODEL, "production", "1")
-    with pytest.raises(PromotionError, match="the audit log knows of no promotion"):
+    with pytest.raises(PromotionError, match="by the audit log nothing is: it was never promoted, or it was demoted"):
         live(spec, context)
     house.succeeded(f"{MODEL}_promotion", "p", "apply", {**MOVED, "to_version": "2"}, kind="stage.moved")
     with pytest.raises(PromotionError, match="the last promotion put version 2 there. Someone moved the alias"):
+        live(spec, context)
+
+
+def test_an_alias_that_is_gone_says_what_brings_it_back(house: House, spec: ModelSpec, context: Context) -> None:
+    house.succeeded(f"{MODEL}_promotion", "p", "apply", MOVED, kind="stage.moved")
+    with pytest.raises(PromotionError) as caught:
+        live(spec, context)
+    assert str(caught.value) == (
+        f"version 1 of {MODEL} is in production by the audit log, but MLflow has no such alias. Run the DAG registry_guard, "
+        f"which puts it back; if the version was deleted or changed, start {MODEL}_rollback or promote another one.")
+
+
+def test_after_a_demotion_nothing_is_scored_and_an_archiving_changes_nothing(
+        house: House, spec: ModelSpec, context: Context) -> None:
+    house.succeeded(f"{MODEL}_promotion", "p", "apply", MOVED, kind="stage.moved")
+    house.succeeded(f"{MODEL}_rollback", "a", "change", {"stage": "archived", "to_version": "2"}, kind="stage.moved")
+    found = live_of(MODEL)
+    assert found and found["version"] == "1"
+    house.succeeded(f"{MODEL}_rollback", "d", "change", {"stage": "production", "to_version": None}, kind="stage.moved")
+    assert live_of(MODEL) is None
+    with pytest.raises(PromotionError, match="has no version in production: train, validate and promote one first"):
         live(spec, context)
 
 

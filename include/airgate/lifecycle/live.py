@@ -1,5 +1,6 @@
 """Before anything is scored: which version is in production, and was it put there by a promotion?"""
 
+from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import BaseOperator
@@ -24,7 +25,8 @@ class LiveModelOperator(BaseOperator):
     airgate_role = "live_model"
 
     def __init__(self, *, spec: ModelSpec, **options: Any) -> None:
-        super().__init__(**options)
+        # A stage that is just moving is settled in seconds; then alias and log say the same again.
+        super().__init__(**{"retries": 2, "retry_delay": timedelta(seconds=10), **options})
         self.spec = spec
 
     def execute(self, context: Any) -> dict[str, Any]:
@@ -40,14 +42,19 @@ class LiveModelOperator(BaseOperator):
 
 def verified(model: str, alias: Version | None, live: dict[str, Any] | None) -> dict[str, Any]:
     """Hold MLflow's answer against the last recorded stage move. Pure; see LiveModelOperator."""
-    if alias is None:
+    if alias is None and live is None:
         raise PromotionError(f"{model} has no version in {PRODUCTION}: train, validate and promote one first "
                              f"(DAGs {model}_training, {model}_validation, {model}_promotion).")
     if live is None:
-        raise PromotionError(f"MLflow calls version {alias.version} of {model} {PRODUCTION}, but the audit log knows of no "
-                             "promotion. Promote it; an alias set by hand does not count.")
+        raise PromotionError(f"MLflow calls version {alias and alias.version} of {model} {PRODUCTION}, but by the audit log "
+                             "nothing is: it was never promoted, or it was demoted. Promote it; an alias set by hand does not "
+                             "count.")
+    if alias is None:
+        raise PromotionError(f"version {live['version']} of {model} is in {PRODUCTION} by the audit log, but MLflow has no such "
+                             "alias. Run the DAG registry_guard, which puts it back; if the version was deleted or changed, "
+                             f"start {model}_rollback or promote another one.")
     if (alias.version, alias.digest) != (live["version"], live["digest"]):
         raise PromotionError(f"MLflow calls version {alias.version} of {model} {PRODUCTION}, but the last promotion put version "
-                             f"{live['version']} there. Someone moved the alias or changed the version's tags; promote again or "
-                             "restore the alias.")
+                             f"{live['version']} there. Someone moved the alias or changed the version's tags: the DAG "
+                             "registry_guard restores both.")
     return live
