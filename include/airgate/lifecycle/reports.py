@@ -2,7 +2,6 @@
 
 import hashlib
 
-from airgate import settings
 from airgate.audit.event import AuditEvent
 from airgate.contracts.payloads import Verdict
 from airgate.contracts.promotion import PromotionRequest
@@ -11,6 +10,7 @@ from airgate.encryption import at_rest
 from airgate.encryption.envelope import EnvelopeError
 from airgate.errors import MissingArtifactError, PromotionError
 from airgate.lifecycle import recording
+from airgate.lifecycle.bundle_origin import stored_at
 from airgate.lifecycle.verdict import data_check_of
 
 GATES = "gates"
@@ -22,7 +22,8 @@ CALLED = {GATES: "gate verdict", "evaluation": "evaluation", "data_check": "data
 def collect(event: AuditEvent, verdict: Verdict) -> dict[str, str]:
     """Digests by name of what approvers are to judge by; `event` is the verdict's. See PromotionRequest.reports.
 
-    Raises PromotionError when the log has no data check of the training, without which there is nothing to judge.
+    Raises PromotionError when the log has no data check of the training (of an imported version: when none came with it),
+    without which there is nothing to judge.
     """
     data_check = data_check_of(verdict.candidate)
     if data_check is None:
@@ -58,9 +59,8 @@ def _leaf(event_id: str) -> str | None:
 
 def _stored(digest: str) -> str | None:
     """Digest of the bytes that the artifact store holds under `digest` (see airgate.steps.store); None when there are none."""
-    text = digest.removeprefix("sha256:")
     try:
-        raw = at_rest.read_bytes(f"{settings.load().artifact_store.rstrip('/')}/sha256/{text[:2]}/{text}")
+        raw = at_rest.read_bytes(stored_at(digest))
     except MissingArtifactError:
         return None
     except EnvelopeError:
@@ -76,8 +76,8 @@ def _drift(model: str) -> str | None:
 
 
 def _fairness(event: AuditEvent, verdict: Verdict) -> str | None:
-    """The fairness report that a step of the validation or of the training attached, if there is one."""
-    runs = [(dag_id(verdict.candidate.model, "training"), verdict.candidate.training_run)]
+    """The fairness report that a step of the validation or of the training (the import) attached, if there is one."""
+    runs = [(dag_id(verdict.candidate.model, verdict.candidate.flow), verdict.candidate.training_run)]
     runs += [(event.task.dag_id, event.task.run_id)] if event.task else []
     for dag, run in reversed(runs):
         for item in recording.store().events(kind="task.succeeded", dag_id=dag, run_id=run, newest_first=True):
