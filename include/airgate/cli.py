@@ -16,6 +16,7 @@ COMMANDS = {
     "demo": ("airgate.platform.cli", "fly one model's whole life through the running Airflow"),
     "airflow": ("airgate.platform.airflow_command", "run Airflow's own command line against the embedded installation"),
     "new-model": ("airgate.authoring.scaffold", "make the folder of a new model"),
+    "model": ("airgate.lifecycle.cli_model", "verify and sign versions; which was live when, and which made a file"),
     "audit": ("airgate.audit.cli", "verify, show and complete the audit log"),
     "notify": ("airgate.lifecycle.cli_notify", "check who is told of promotions and alarms; --send tries it"),
     "bundle": ("airgate.lifecycle.cli_bundle", "carry a version to another installation in one file: export, verify, import"),

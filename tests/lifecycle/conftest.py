@@ -30,7 +30,8 @@ from airgate.registry.versions import Registry
 from airgate.signatures import private_key
 
 MODEL = "diagnosis_classifier"
-FILES = {"airgate_model.json": "sha256:" + "a" * 64, "model.ubj": "sha256:" + "b" * 64}
+CONTENTS = {"airgate_model.json": b"{}", "model.ubj": b"weights"}
+FILES = {name: f"sha256:{hashlib.sha256(data).hexdigest()}" for name, data in CONTENTS.items()}
 DIGEST = manifest_digest(FILES)
 # The report that every training and every verdict here names; a house's artifact store holds it.
 REPORT_BYTES = b'{"passed": true}'
@@ -44,6 +45,10 @@ def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     client = MlflowClient(f"sqlite:///{path}", f"sqlite:///{path}")
+    stored = path.parent / "model" / "artifacts" / "model"
+    stored.mkdir(parents=True)
+    for name, data in CONTENTS.items():
+        (stored / name).write_bytes(data)
     client.create_registered_model(MODEL)
     for _ in range(2):
         client.create_model_version(MODEL, source=f"file://{path.parent}/model", tags={"airgate.digest": DIGEST})
@@ -107,10 +112,11 @@ class House:
         dag = f"{MODEL}_training"
         self.succeeded(dag, run, "train", {"gates_hash": spec.gates.fingerprint()}, actor, "task.started")
         self.succeeded(dag, run, "check", {"attachments": {"data_check.json": REPORT}}, actor)
-        stored = {"uri": self.stored_at(self.stored(manifest_bytes(FILES))).as_uri(), "digest": DIGEST, "kind": "model", "size": 9}
+        uri = self.stored_at(self.stored(manifest_bytes(FILES))).as_uri()
+        stored = {"uri": uri, "digest": DIGEST, "kind": "model", "size": 9}
         self.succeeded(dag, run, "train", {"output": stored}, actor)
         self.succeeded(dag, run, "register", {
-            "output": self.artifact(candidate.model_dump(mode="json")),
+            "function": "airgate.steps.register:register", "output": self.artifact(candidate.model_dump(mode="json")),
             "facts": {"model_version": version, "model_digest": DIGEST, "model_source": "models:/m-1"}}, actor)
         if signed:
             self.signed(run)

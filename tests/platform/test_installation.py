@@ -88,6 +88,9 @@ def test_steps_never_see_the_audit_log_or_airflows_secrets(installation, monkeyp
     steps, airflow = environment.for_steps(installation), environment.for_airflow(installation)
     text = json.dumps(steps)
     assert "AUDIT" not in text
+    assert "MODEL_KEY" not in text and "MODEL_KEY" not in json.dumps(environment.for_mlflow(installation))
+    assert airflow["AIRGATE_MODEL_KEY"] == f"file:{installation.layout.model_key}"
+    assert mode(installation.layout.model_key) == 0o600
     assert not any(secret in text for secret in installation.credentials.keys.values())
     assert not any(name.startswith("AIRFLOW__") and name not in environment.QUIET for name in steps)
     assert airflow["AIRGATE_AUDIT_URL"] == "postgresql://from-the-shell", "the user's own audit log wins"

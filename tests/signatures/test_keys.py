@@ -77,10 +77,12 @@ def test_an_installation_trusts_its_own_key_and_those_it_names(tmp_path, monkeyp
     monkeypatch.setenv("AIRGATE_MODEL_KEY", f"file:{tmp_path}/key.pem")
     own = keys.signer(f"file:{tmp_path}/key.pem", "production").public
     assert keys.trusted(settings.load()) == (own,)
+    assert keys.for_steps(settings.load()) == {"AIRGATE_MODEL_TRUST": own.text(), "AIRGATE_ENVIRONMENT": "production"}
     monkeypatch.setenv("AIRGATE_MODEL_TRUST", staging.public.text())
     assert keys.trusted(settings.load()) == (own, staging.public)
     monkeypatch.delenv("AIRGATE_MODEL_KEY")
     assert keys.trusted(settings.load()) == (staging.public,)
     monkeypatch.delenv("AIRGATE_MODEL_TRUST")
+    assert keys.for_steps(settings.load()) == {}
     with pytest.raises(ConfigError, match="no key is trusted, so no model can be verified: set AIRGATE_MODEL_TRUST"):
         keys.trusted(settings.load())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from airgate.audit import signing
 from airgate.platform.layout import Layout
 from airgate.platform.private_files import read_json, write_json
+from airgate.signatures import private_key
 
 # Who may sign in, and Airflow's role for each. `airgate` is no person: promotions, the sweep and the demo read with it.
 PEOPLE = {"admin": "admin", "mia": "user", "ana": "user", "omar": "user", "airgate": "viewer"}
@@ -39,6 +40,8 @@ def ensure(layout: Layout) -> Credentials:
     keys, passwords = read_json(keys_file), read_json(layout.passwords)
     if not layout.audit_key.exists():
         signing.write_new(layout.audit_key)
+    if not layout.model_key.exists():
+        private_key.write_new(layout.model_key)
     new_keys = {name: _draw(name) for name in KEYS if name not in keys}
     if new_keys:
         write_json(keys_file, keys | new_keys)

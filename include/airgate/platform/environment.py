@@ -27,8 +27,8 @@ QUIET = {  # nobody is told that this runs
 }
 NOT_INHERITED = ("AIRFLOW", "MLFLOW", "PG", "PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP")
 # What only Airflow's own processes may know.
-ONLY_AIRFLOW = ("AIRGATE_AUDIT_URL", "AIRGATE_AUDIT_OWNER_URL", "AIRGATE_AUDIT_KEY", "AIRGATE_AUDIT_ANCHORS", "AIRGATE_API_USER",
-                "AIRGATE_API_PASSWORD")
+ONLY_AIRFLOW = ("AIRGATE_AUDIT_URL", "AIRGATE_AUDIT_OWNER_URL", "AIRGATE_AUDIT_KEY", "AIRGATE_AUDIT_ANCHORS", "AIRGATE_MODEL_KEY",
+                "AIRGATE_API_USER", "AIRGATE_API_PASSWORD")
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,10 @@ def for_airflow(installation: Installation) -> dict[str, str]:
         "AIRGATE_AUDIT_ORIGIN": keys["audit_origin"],
         "AIRGATE_AUDIT_KEY": f"file:{layout.audit_key}",
         "AIRGATE_AUDIT_ANCHORS": layout.audit_anchor.as_uri(),
+        "AIRGATE_MODEL_KEY": f"file:{layout.model_key}",
     }
-    ours |= {name: os.environ[name] for name in ours if name.startswith("AIRGATE_AUDIT_") and os.environ.get(name)}
+    given = ("AIRGATE_AUDIT_", "AIRGATE_MODEL_")
+    ours |= {name: os.environ[name] for name in ours if name.startswith(given) and os.environ.get(name)}
     inherited = {name: value for name, value in common(installation).items() if name != "AIRGATE_AUDIT_OWNER_URL"}
     return inherited | {f"AIRFLOW__{name}": value for name, value in settings.items()} | ours
 

@@ -48,6 +48,11 @@ class Layout:
         return self.home / "audit-key.pem"
 
     @property
+    def model_key(self) -> Path:
+        """The key that signs models, for Airflow's processes alone."""
+        return self.home / "model-key.pem"
+
+    @property
     def audit_anchor(self) -> Path:
         """Where checkpoints are kept outside the database. On another machine they would be worth more."""
         return self.home / "audit-checkpoints"
