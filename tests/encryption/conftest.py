@@ -4,6 +4,7 @@ import base64
 from pathlib import Path
 
 import pytest
+from tests.steps.model_support import mlflow_uri as new_mlflow
 
 from airgate.encryption import keys
 from airgate.encryption.keys import KeySources
@@ -29,6 +30,12 @@ def old() -> KeySources:
 def store(root: str, old: KeySources) -> ArtifactStore:
     """An encrypted store."""
     return ArtifactStore(root, old)
+
+
+@pytest.fixture(scope="session")
+def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A real, empty MLflow on SQLite. Who registers models takes one of its own."""
+    return new_mlflow(tmp_path_factory.mktemp("mlflow"))
 
 
 def ring(*lines: str) -> KeySources:

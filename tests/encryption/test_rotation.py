@@ -74,10 +74,11 @@ def test_a_service_that_loses_keys_is_found_before_the_old_wrapping_goes(store, 
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path: Path, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An installation with a key file and an empty store."""
     monkeypatch.setenv("AIRGATE_ARTIFACT_STORE", f"file://{tmp_path}/store")
     monkeypatch.setenv("AIRGATE_STORE_KEYS", f"file:{tmp_path}/keys")
+    monkeypatch.setenv("AIRGATE_MLFLOW_URI", mlflow_uri)
     return tmp_path
 
 
@@ -88,7 +89,7 @@ def test_the_life_of_a_key(place: Path, capsys: pytest.CaptureFixture[str], monk
     assert f"Set AIRGATE_STORE_KEYS=file:{file}" in capsys.readouterr().out
     assert cli.main(["store", "status"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "0 files are stored encrypted, 0 plain", "key 2026-01: current, wraps nothing yet"]
+        "0 files are stored encrypted, 0 plain; 0 versions are encrypted in MLflow", "key 2026-01: current, wraps nothing yet"]
     ArtifactStore(f"file://{place}/store").put_json({"a": 1})
     assert cli.main(["store", "keygen", str(file), "2026-02"]) == 0
     assert "below 2026-01, which stays the current one" in capsys.readouterr().out
@@ -96,7 +97,8 @@ def test_the_life_of_a_key(place: Path, capsys: pytest.CaptureFixture[str], monk
     file.write_text(f"{second}\n{first}\n")
     assert cli.main(["store", "status"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "1 files are stored encrypted, 0 plain", "key 2026-01: wraps 1 data keys; here; `airgate store rotate` frees it",
+        "1 files are stored encrypted, 0 plain; 0 versions are encrypted in MLflow",
+        "key 2026-01: wraps 1 data keys; here; `airgate store rotate` frees it",
         "key 2026-02: current, wraps nothing yet"]
     assert cli.main(["store", "rotate"]) == 0
     assert capsys.readouterr().out == "1 data keys wrapped with 2026-02, 0 were so already, 0 cannot be read\n"

@@ -1,4 +1,4 @@
-"""`airgate store`: draw a key, see which keys the artifact store needs, wrap its data keys with the current one."""
+"""`airgate store`: draw a key, see which keys artifacts and models need, wrap their data keys with the current one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from airgate import settings
-from airgate.encryption import keys, rotation
+from airgate.encryption import keys, mlflow_copies, rotation
 from airgate.errors import ConfigError
 
 EXIT_UNREADABLE = 1
@@ -30,20 +30,22 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _status(_: argparse.Namespace) -> int:
-    held = keys.from_settings()
-    found = rotation.status(settings.load().artifact_store.rstrip("/"))
-    for line in found.lines(held):
+    now, held = settings.load(), keys.from_settings()
+    found = rotation.status(now.artifact_store.rstrip("/"))
+    versions, wraps = mlflow_copies.wrapped_by(now.mlflow_uri)
+    wraps.update(found.wrapped_by)
+    _print(f"{found.encrypted} files are stored encrypted, {found.plain} plain; {versions} versions are encrypted in MLflow")
+    for line in rotation.key_lines(wraps, held):
         _print(line)
-    readable = held is not None and all(map(held.holds, found.wrapped_by))
-    return 0 if readable or not found.wrapped_by else EXIT_UNREADABLE
+    return 0 if not wraps or (held is not None and all(map(held.holds, wraps))) else EXIT_UNREADABLE
 
 
 def _rotate(_: argparse.Namespace) -> int:
-    held = keys.from_settings()
+    now, held = settings.load(), keys.from_settings()
     if held is None:
         raise ConfigError("no keys are configured, so there is nothing to rotate to: set AIRGATE_STORE_KEYS to file:PATH, "
                           "env:VARIABLE or kms:MODULE:FACTORY?ARGUMENT, the new key first")
-    done = rotation.rotate(settings.load().artifact_store.rstrip("/"), held)
+    done = rotation.rotate(now.artifact_store.rstrip("/"), held) + mlflow_copies.rotate(now.mlflow_uri, held)
     for line in done.failed:
         sys.stderr.write(f"airgate: {line}\n")
     _print(f"{done.rewrapped} data keys wrapped with {held.current}, {done.current} were so already, "

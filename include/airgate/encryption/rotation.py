@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from airgate.contracts import calls
@@ -19,16 +20,6 @@ class Status:
     plain: int
     wrapped_by: dict[str, int]
 
-    def lines(self, keys: KeyService | None) -> list[str]:
-        """The status in words, with what is missing and what may go."""
-        said = [f"{self.encrypted} files are stored encrypted, {self.plain} plain"]
-        for name, count in sorted(self.wrapped_by.items()):
-            note = "no keys are configured" if keys is None else _note(keys, name)
-            said.append(f"key {name}: wraps {count} data keys; {note}")
-        if keys is not None and keys.current not in self.wrapped_by:
-            said.append(f"key {keys.current}: current, wraps nothing yet")
-        return said
-
 
 @dataclass
 class Rotation:
@@ -38,6 +29,10 @@ class Rotation:
     current: int = 0
     failed: list[str] = field(default_factory=list)
 
+    def __add__(self, other: Rotation) -> Rotation:
+        """Both together."""
+        return Rotation(self.rewrapped + other.rewrapped, self.current + other.current, self.failed + other.failed)
+
 
 def status(root: str) -> Status:
     """Look at every wrapped data key of the store at `root`, and count its files. Needs no key.
@@ -46,8 +41,12 @@ def status(root: str) -> Status:
     """
     files = calls.files_below(f"{root}/sha256")
     encrypted = sum(name.endswith(SUFFIX) for name in files)
-    names = Counter(read_wrapped(calls.read_bytes(url), _id(url)).key for url in wrapped_keys(root))
-    return Status(encrypted, len(files) - encrypted, dict(names))
+    return Status(encrypted, len(files) - encrypted, wrapped_by(root))
+
+
+def wrapped_by(root: str) -> dict[str, int]:
+    """How many data keys each key wraps. Raises ArtifactError as `status` does."""
+    return dict(Counter(read_wrapped(calls.read_bytes(url), _id(url)).key for url in wrapped_keys(root)))
 
 
 def rotate(root: str, keys: KeyService) -> Rotation:
@@ -87,6 +86,17 @@ def rewrap(url: str, keys: KeyService) -> bool:
 def wrapped_keys(root: str) -> list[str]:
     """The URLs of a store's wrapped data keys. What a killed writer left half-written is not among them."""
     return [url for url in calls.files_below(f"{root}/{KEYS}") if url.endswith(".json") and not _id(url).startswith(".")]
+
+
+def key_lines(wraps: Mapping[str, int], keys: KeyService | None) -> list[str]:
+    """In words: which keys are needed, which are missing, and which a rotation frees."""
+    said = []
+    for name, count in sorted(wraps.items()):
+        note = "no keys are configured" if keys is None else _note(keys, name)
+        said.append(f"key {name}: wraps {count} data keys; {note}")
+    if keys is not None and keys.current not in wraps:
+        said.append(f"key {keys.current}: current, wraps nothing yet")
+    return said
 
 
 def _note(keys: KeyService, name: str) -> str:

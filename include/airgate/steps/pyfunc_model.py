@@ -1,10 +1,12 @@
-"""An Airgate model for MLflow's own tools, kept as code: no pickle, and no Airgate needed where it is served.
+"""An Airgate model for MLflow's own tools, kept as code: no pickle, and no Airgate needed where it is served (but of a model
+that is stored encrypted).
 
 MLflow stores this file beside the model's folder and runs it when somebody loads `models:/<name>/<version>`. It repeats
 in a few lines what `model_xgboost` and `model_torch` do, because it must run without them; a test holds them equal.
 """
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,16 @@ class AirgateModel(mlflow.pyfunc.PythonModel):
     def load_context(self, context: Any) -> None:
         """Read the model's folder."""
         folder = Path(context.artifacts["model"])
+        if (folder / "keys").is_dir():
+            # Encrypted at rest: reading it takes Airgate and the keys.
+            from airgate.encryption.folder import open_folder
+
+            with tempfile.TemporaryDirectory() as place:
+                self._read(open_folder(folder, Path(place, "model"), "the model in MLflow"))
+        else:
+            self._read(folder)
+
+    def _read(self, folder: Path) -> None:
         header = json.loads((folder / "airgate_model.json").read_text(encoding="utf-8"))
         self.features = header["features"]
         self.score = {"xgboost": _xgboost, "torch": _torch}[header["kind"]](folder, header)

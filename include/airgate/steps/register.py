@@ -16,6 +16,8 @@ from mlflow.tracking import MlflowClient
 
 from airgate.contracts.payloads import Candidate
 from airgate.contracts.version_tags import version_tags
+from airgate.encryption.folder import seal_folder
+from airgate.encryption.keys import from_settings
 from airgate.errors import ArtifactError, ConfigError, ContractError
 from airgate.steps import versions
 from airgate.steps.context import StepContext
@@ -57,7 +59,7 @@ def register(model: Model, data: pd.DataFrame, evaluation: dict[str, Any], gates
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     found = _registered(client, ctx.spec.name, tags)
     if found is None:
-        source, model_id = _log(model, folder, data, uri, run_id)
+        source, model_id = _log(model, _at_rest(folder), data, uri, run_id)
         found = _create(client, ctx, tags, source=source, model_id=model_id, run_id=run_id,
                         description=_describe(evaluation))
         ctx.progress(f"registered {ctx.spec.name} version {found.version}, {digest[:19]}")
@@ -117,6 +119,12 @@ def _registered(client: MlflowClient, name: str, tags: dict[str, str]) -> ModelV
                 return found
         token = page.token or None
     return None
+
+
+def _at_rest(folder: Path) -> Path:
+    """The folder as MLflow may keep it: encrypted where the installation has keys. Digests are of the plain files."""
+    held = from_settings()
+    return folder if held is None else seal_folder(folder, folder.parent / "sealed" / folder.name, held)
 
 
 def _log(model: Model, folder: Path, data: pd.DataFrame, uri: str, run_id: str) -> tuple[str, str]:
