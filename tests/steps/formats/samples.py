@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import warnings
 import zipfile
 from base64 import b64decode
 from functools import lru_cache
@@ -10,11 +11,15 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
-import skops.io
 import xgboost as xgb
 from sklearn.linear_model import LogisticRegression
 
 from airgate.steps.formats import Format
+
+with warnings.catch_warnings():
+    # skops looks through every loaded module; where other tests loaded Airflow, it meets names that Airflow deprecates.
+    warnings.simplefilter("ignore")
+    import skops.io
 
 # onnx 1.23.2, which is none of our packages, wrote this: MatMul with weights, an If with two graphs in it, Sigmoid.
 ONNX = b64decode(
@@ -77,3 +82,8 @@ def message(*fields: tuple[int, Any]) -> bytes:
 def _varint(value: int) -> bytes:
     low, rest = value & 0x7F, value >> 7
     return bytes([low | 0x80]) + _varint(rest) if rest else bytes([low])
+
+
+def skops_file(model: Any) -> bytes:
+    """A model as skops writes it."""
+    return bytes(skops.io.dumps(model))

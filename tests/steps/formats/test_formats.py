@@ -15,12 +15,11 @@ import joblib
 import numpy as np
 import pytest
 import safetensors.numpy
-import skops.io
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestClassifier
-from tests.steps.formats.samples import message, npy, pickled, sound, unzipped, zipped
+from tests.steps.formats.samples import message, npy, pickled, skops_file, sound, unzipped, zipped
 
 from airgate.errors import ArtifactError
 from airgate.steps import formats
@@ -279,7 +278,7 @@ def test_what_another_program_would_see_in_a_zip_is_refused(change: str) -> None
 def test_skops_takes_no_type_that_it_does_not_trust_itself() -> None:
     forest = RandomForestClassifier(n_estimators=1, max_depth=1).fit([[0.0], [1.0]], [0, 1])
     with pytest.raises(ArtifactError, match="types that nobody reviewed: sklearn.tree._tree.Tree"):
-        formats.check(skops.io.dumps(forest), "x")
+        formats.check(skops_file(forest), "x")
 
 
 BEGINNINGS = [b"", b"{", b"{L", b"PK\3\4", b"\x08", b"\x08\x00\x00\x00\x00\x00\x00\x00{", b"\x80\x04", b"\x93NUMPY\1\0",
