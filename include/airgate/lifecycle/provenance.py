@@ -89,8 +89,8 @@ def _claim(path: Path) -> Provenance | None:
     try:
         return claim_in(pq.read_metadata(path).metadata, str(path))
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: cannot be read as Parquet: {error}. Give a file that batch inference wrote, or name the model "
-                        "(--model) to look it up by its bytes.") from None
+        raise DataError(f"{path}: cannot be read as Parquet: {str(error).rstrip('.')}. Give a file that batch inference wrote, "
+                        "or name the model (--model) to look it up by its bytes.") from None
 
 
 def _run_of(log: "AuditStore", model: str, digest: str, claim: Provenance | None) -> "tuple[StoredEvent | None, list[str]]":
