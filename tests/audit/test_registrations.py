@@ -160,9 +160,10 @@ def test_mlflows_own_stage(log: AuditStore) -> None:
     assert changes(log, state) == [Change("stage.set", "m", "1", after="Production")]
 
 
-def test_models_are_found_one_by_one(log: AuditStore, tmp_path: Any, make: Any) -> None:
-    for number, model in enumerate(["b", "a", "c", "b", None, "d"]):
-        log.append(make(number, "task.started" if model == "d" else "gate.verdict", model=model))
+def test_models_are_those_with_a_decision(log: AuditStore, tmp_path: Any, make: Any) -> None:
+    for number, model in enumerate(["b", "a", "c", "b", None]):
+        log.append(make(number, "gate.verdict", model=model))
+    log.append(make(9, "task.started", model="d"))
     assert models_known(log, tmp_path) == ["a", "b", "c"]
-    log.append(make(9, model="d", version="1"))
+    log.append(make(9, "model.signed", model="d", version="1"))
     assert models_known(log, tmp_path) == ["a", "b", "c", "d"]

@@ -22,6 +22,7 @@ def version(number, digest="d1", run_id="train1"):
 @pytest.fixture
 def log(tmp_path, monkeypatch):
     monkeypatch.setenv("AIRGATE_MODELS", str(tmp_path / "models"))
+    in_catalog(tmp_path, "m")
     store = AuditStore(f"sqlite:///{tmp_path}/audit.db")
     store.create()
     return store
@@ -81,8 +82,7 @@ def test_a_step_that_scores_names_a_version_and_registers_none(log):
     assert lines(log, version("1")) == ["m version 1 is in MLflow, but no training on record registered it"]
 
 
-def test_a_register_step_that_is_under_way_or_was_killed_explains_its_version(log, tmp_path):
-    in_catalog(tmp_path, "m")
+def test_a_register_step_that_is_under_way_or_was_killed_explains_its_version(log):
     began(log)
     assert lines(log, version("1")) == []
     assert len(lines(log, version("1", "forged"))) == 1
@@ -137,9 +137,7 @@ def test_each_finding_is_an_alarm_once_and_is_found_while_it_stands(log):
     assert sweep(Airflow(), log, mlflow).unexplained == []
 
 
-def test_what_is_registered_while_we_look_explains_itself(log, tmp_path):
-    in_catalog(tmp_path, "m")
-
+def test_what_is_registered_while_we_look_explains_itself(log):
     class Slow(Mlflow):
         """A training that ends between our reading of MLflow and of the log; and a version that comes with the next look."""
 
@@ -155,11 +153,15 @@ def test_what_is_registered_while_we_look_explains_itself(log, tmp_path):
 
 
 def test_models_are_those_of_the_log_and_of_the_catalog(log, tmp_path):
+    (tmp_path / "models" / "m" / "model.yaml").unlink()
+    assert models_known(log, tmp_path / "models") == []
     registered(log, "1")
+    moved(log, "1")
     in_catalog(tmp_path, "new")
     (tmp_path / "models" / "empty").mkdir()
     assert models_known(log, tmp_path / "models") == ["m", "new"]
-    mlflow = Mlflow({"m": [version("1")], "new": [RegisteredVersion("1")], "of another team": [RegisteredVersion("1")]})
+    strange = [RegisteredVersion("1")]
+    mlflow = Mlflow({"m": [version("1")], "new": strange, "of another team": strange}, {"m": "1"})
     assert [finding.line for finding in compare(Airflow(), log, mlflow).unexplained] == [
         "new version 1 is in MLflow, but no training on record registered it"]
 

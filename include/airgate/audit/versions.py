@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from airgate.audit.completeness import Finding
 from airgate.audit.registrations import REGISTER, Known, Registration, known
@@ -25,13 +25,13 @@ __all__ = ["REGISTER", "RegisteredVersion", "RegistryAccount", "changed_versions
 
 # A move is written down before and after the alias is touched, seconds apart. What a crash leaves in between, the next finishes.
 UNDER_WAY = timedelta(hours=1)
-# Most of a log, and none of it a decision: the index by model leaves them out, unless they name a version.
+# Most of a log, and none of it a decision: the index by kind leaves them out.
 DAILY_LIFE = ("task.started", "task.succeeded", "task.skipped")
 StageOf = Callable[[str], str | None]
 
 
 def models_known(store: AuditStore, folder: Path) -> list[str]:
-    """Name the models of which the log has a decision or a version, or that have a folder in the catalog. Raises AuditError."""
+    """Name the models of which the log has a decision, or that have a folder in the catalog. Raises AuditError."""
     logged = set(store.database.transact(_models, write=False))
     return sorted(logged | {path.parent.name for path in folder.glob(f"*/{SPEC_FILE}")})
 
@@ -108,12 +108,9 @@ def _told(change: Change, on_record: Records) -> bool:
 
 
 def _models(connection: Connection) -> list[str]:
-    """One look into the index for each model: DISTINCT would read the whole log."""
-    told = EVENTS.c.model.is_not(None) & (EVENTS.c.version.is_not(None) | EVENTS.c.kind.not_in(DAILY_LIFE))
-    found = select(func.min(EVENTS.c.model).label("model")).where(told).cte("models", recursive=True)
-    after = select(func.min(EVENTS.c.model)).where(told, EVENTS.c.model > found.c.model).scalar_subquery()
-    found = found.union_all(select(after).where(found.c.model.is_not(None)))
-    return list(connection.scalars(select(found.c.model).where(found.c.model.is_not(None))))
+    """Of decisions alone: every version that was ever registered has some, and the rest of a log is long."""
+    decisions = EVENTS.c.model.is_not(None) & EVENTS.c.kind.not_in(DAILY_LIFE)
+    return list(connection.scalars(select(EVENTS.c.model).where(decisions).distinct()))
 
 
 def _ours(found: RegisteredVersion) -> dict[str, str]:
