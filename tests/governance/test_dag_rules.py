@@ -33,6 +33,10 @@ class LiveModel(BaseOperator):
         return {}
 
 
+class Bundle(LiveModel):
+    airgate_role = "bundle"
+
+
 @pytest.fixture
 def dag():
     with DAG("under_test", schedule=None) as dag:
@@ -107,6 +111,21 @@ def test_a_models_own_argument_may_be_called_live(dag):
 def test_whatever_takes_the_live_model_takes_the_verified_one(dag, function):
     step("compare", function, "json", json_inputs={"live": EmptyOperator(task_id="choose").output})
     assert "gets its 'live' from task 'choose'" in violations(dag)[0]
+
+
+def test_an_import_of_a_verified_bundle_is_allowed(dag):
+    step("unpack", "airgate.steps.import_bundle:unpack", "model", json_inputs={"bundle": Bundle(task_id="take").output})
+    assert violations(dag) == []
+
+
+@pytest.mark.parametrize("given", ["other task", "literal"])
+def test_an_import_of_any_other_bundle_is_refused(dag, given):
+    options = {"json_inputs": {"bundle": EmptyOperator(task_id="choose").output}} if given == "other task" else \
+        {"parameters": {"bundle": {"digest": "x"}}}
+    step("unpack", "airgate.steps.import_bundle:unpack", "model", **options)
+    assert violations(dag) == [
+        "Task 'unpack' (airgate.steps.import_bundle:unpack) imports a model from a bundle that nobody verified. Give it the "
+        "output of TakeBundle(spec=...), as dags/bundle_import.py does."]
 
 
 def test_registering_without_a_trained_model_is_refused(dag):

@@ -6,7 +6,8 @@ from uuid import UUID
 from airgate.errors import BundleError
 from airgate.runtime import record
 
-# How the steps of an import call the bundle among their arguments.
+IMPORT_STEPS = "airgate.steps.import_bundle:"
+# How they call the bundle among their arguments.
 BUNDLE_ARGUMENT = "bundle"
 # What of a `bundle.imported` record they are told. Names of people are none of their business.
 TOLD = ("bundle", "model_digest", "candidate", "evaluation")

@@ -18,7 +18,7 @@ from airgate.contracts.step import ArtifactRef, RunContext, StepCall, StepFailur
 from airgate.errors import AirgateError, ArtifactError, AuditError, ConfigError, DataError, StepError, WiringError
 from airgate.redaction import secret_in
 from airgate.runtime import record
-from airgate.runtime.bundle import BUNDLE_ARGUMENT, check_bundle
+from airgate.runtime.bundle import BUNDLE_ARGUMENT, IMPORT_STEPS, check_bundle
 from airgate.runtime.live import LIVE_ARGUMENT, check_live
 from airgate.runtime.plan import StepPlan
 from airgate.runtime.upstream import explain, upstream_result
@@ -100,9 +100,9 @@ class StepTask:
             facts = {**result.facts, **facts}
         if LIVE_ARGUMENT in self.json_inputs and self.plan.spec is not None:
             check_live(self.json_inputs[LIVE_ARGUMENT], self.plan.spec.name)
-        if BUNDLE_ARGUMENT in self.json_inputs and self.plan.spec is not None:
-            check_bundle(self.json_inputs[BUNDLE_ARGUMENT], self.plan.spec.name)
         parameters = {**self.parameters, **self.json_inputs}
+        if self.plan.function.startswith(IMPORT_STEPS) and self.plan.spec is not None:
+            check_bundle(parameters.get(BUNDLE_ARGUMENT), self.plan.spec.name)
         _refuse_secrets(self.plan, parameters)
         try:
             return StepCall(
