@@ -277,7 +277,7 @@ def told():
     chain.promote("2", 60)
     chain.move("1", 80, cause="rollback", from_version="2", reason="more false alarms", run="rb",
                approved_by=str(first.event_id), request_digest=first.body["request_digest"])
-    chain.add("stage.reviewed", 90, {}, run="rb", task_id="close")
+    chain.add("stage.reviewed", 90, {"cause": "rollback", "answer": "agreed"}, run="rb", task_id="close")
     chain.add("registry.changed", 100, {"what": "alias.changed", "subject": "production", "before": "1", "after": "2"})
     chain.move(None, 120, cause="demotion", from_version="1", reason="end of life")
     chain.move("1", 130, cause="archiving", stage="archived", reason="old")
@@ -292,6 +292,7 @@ def test_the_page_of_a_model_shows_what_was_live_and_leads_to_requests_and_appro
     assert "<title>registry.changed 2026-01-08 10:40:00</title>" in text
     assert "rollback: more false alarms" in text
     assert "none any more" in text
+    assert ">review: agreed</a>" in text
     for link in ("/dags/tumour_promotion/runs/p1/tasks/request", "/dags/tumour_promotion/runs/rb/tasks/close",
                  "/dags/tumour_promotion/runs/p2/tasks/approve_risk/required_actions"):
         assert f'href="{link}"' in text, link

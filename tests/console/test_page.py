@@ -37,6 +37,8 @@ def about(kind, body):
      "alias.changed production: 1 -> 2; put back"),
     ("registry.changed", {"what": "version.deleted", "subject": "2", "before": {"a": 1}, "after": None, "remedy": "blocked"},
      "version.deleted 2: {'a': 1} -> nothing; blocked"),
+    ("stage.reviewed", {"cause": "rollback", "answer": "disagreed", "reason": "no"},
+     "review of the rollback: disagreed; reason: no"),
     ("model.signed", {"statement": "promotion"}, "at its promotion"),
     ("drift.verdict", {"drifted": True, "share": 0.8, "window": {"start": "2026-01-10"}},
      "2026-01-10: drift, 80% of columns differ"),

@@ -7,13 +7,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.governance.chain import MODEL, START, Chain, clock, digest_of
+from tests.lifecycle.processes import DIGESTS, MemoryRegistry
 
 from airgate.audit import checkpoints, signing
 from airgate.audit.erasure import erase
-from airgate.audit.event import Actor, AuditEvent, event_id_of
+from airgate.audit.event import Actor, AuditEvent, TaskRef, event_id_of
 from airgate.audit.store import AuditStore
+from airgate.contracts.stages import StageMove
 from airgate.errors import AirgateError, ConfigError, PromotionError
 from airgate.lifecycle import cli_history, history_report
+from airgate.lifecycle.moves import Author, Moves
 
 
 @pytest.fixture
@@ -175,6 +178,41 @@ def test_an_erased_approver_has_no_name_and_the_history_stands(log):
     found = history_report.report(log, MODEL)
     approver = history_report.who(found.periods[0].began)[0]
     assert approver.startswith("erased:") and approver.endswith(" (owner)")
+
+
+def test_moves_as_they_are_really_made_are_a_history_without_doubt(log, capsys):
+    """Promoted twice, rolled back, given up because the version is gone, demoted: by the code that moves stages."""
+    registry = MemoryRegistry()
+    system, ana = Actor(kind="system", name="test"), Actor(kind="user", name="ana")
+
+    def move(run, to, expected, cause="promotion", actor=system, **more):
+        task = TaskRef(dag_id="m_promotion", run_id=run, task_id="apply", try_number=1)
+        wanted = StageMove(cause=cause, from_version=expected, to_version=to, model_digest=DIGESTS.get(to or ""), **more)
+        return Moves(log, registry, Author(actor, task)).move("m", wanted)
+
+    first = move("p1", "1", None, request_digest="sha256:" + "a" * 64)
+    move("p2", "2", "1", request_digest="sha256:" + "b" * 64)
+    move("rb", "1", "2", "rollback", ana, reason="worse", approved_by=first.event_id, request_digest=first.body.request_digest)
+    registry.delete("3")
+    with pytest.raises(PromotionError):
+        move("p3", "3", "1", request_digest="sha256:" + "c" * 64)
+    move("dm", None, "1", "demotion", ana, reason="end of life")
+    found = history_report.report(log, "m")
+    assert [(period.version, period.began.body.cause) for period in found.periods] == [
+        ("1", "promotion"), ("2", "promotion"), ("1", "rollback"), (None, "demotion")]
+    assert found.history.doubts() == []
+    assert call(capsys, "history", "m")[0] == 0
+
+
+def test_a_review_is_told_with_its_answer(log, capsys):
+    chain = Chain()
+    chain.promote("1", 10)
+    chain.move(None, 20, cause="demotion", from_version="1", run="dm", reason="odd")
+    chain.add("stage.reviewed", 30, {"cause": "demotion", "answer": "disagreed", "reviewer": "raj"}, run="dm")
+    keep(log, chain)
+    _, out = call(capsys, "history", MODEL, "--at", "2026-01-08T09:40:00Z")
+    assert out.splitlines()[0] == "2026-01-08 09:40:00 UTC: no version of tumour was in production"
+    assert "  review afterwards: disagreed by raj (event 8)" in out.splitlines()
 
 
 def test_a_model_without_moves_has_an_empty_history(log, capsys):

@@ -151,6 +151,7 @@ _TELLERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "stage.moving": _move,
     "stage.moved": _move,
     "stage.reverted": lambda body: f"given up: {_move(body)}",
+    "stage.reviewed": lambda body: f"review of the {body.get('cause')}: {body.get('answer')}",
     "registry.changed": _change,
     "model.signed": lambda body: f"at its {body.get('statement')}",
     "drift.verdict": _drift,

@@ -163,7 +163,9 @@ def _ground_lines(grounds: Grounds, request_digest: str | None) -> list[str]:
     if grounds.signed is not None:
         told.append(f"  signed (event {grounds.signed.seq})")
     if grounds.reviewed is not None:
-        told.append(f"  reviewed afterwards (event {grounds.reviewed.seq})")
+        body = grounds.reviewed.event.body
+        by = f" by {body['reviewer']}" if body.get("reviewer") else ""
+        told.append(f"  review afterwards: {body.get('answer')}{by} (event {grounds.reviewed.seq})")
     return told
 
 
