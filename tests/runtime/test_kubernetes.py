@@ -12,6 +12,7 @@ from tests.runtime.execution_api import TaskServer
 from airgate.contracts import calls
 from airgate.contracts.step import ArtifactRef, StepFailure, StepResult
 from airgate.runtime import StepPlan, make_operator, record
+from airgate.signatures import keys, private_key
 
 NOW = datetime(2026, 1, 9, 6, tzinfo=UTC)
 GOOD = StepResult(started_at=NOW, output=ArtifactRef(uri="s3://s/1", digest="sha256:" + "ab" * 32, kind="json", size=2))
@@ -69,6 +70,18 @@ def test_a_pod_that_ends_well(step: Any, cluster: Cluster, server: TaskServer, d
     (pod,) = cluster.created
     assert cluster.deleted == [pod["metadata"]["name"]]
     assert pod["metadata"]["annotations"]["airgate.io/call"] == pod["spec"]["containers"][0]["args"][0]
+
+
+@pytest.mark.parametrize("deferrable", RUNS)
+def test_a_pod_gets_public_keys_and_never_the_private_one(
+        step: Any, cluster: Cluster, server: TaskServer, home: Path, monkeypatch: pytest.MonkeyPatch, deferrable: bool) -> None:
+    private_key.write_new(home / "model-key.pem")
+    monkeypatch.setenv("AIRGATE_MODEL_KEY", f"file:{home}/model-key.pem")
+    assert server.run(step(deferrable=deferrable)).state == "success"
+    variables = {one["name"]: one.get("value") for one in cluster.created[0]["spec"]["containers"][0]["env"]}
+    assert variables["AIRGATE_MODEL_TRUST"] == keys.signer(f"file:{home}/model-key.pem", "development").public.text()
+    assert variables["AIRGATE_ENVIRONMENT"] == "development"
+    assert "MODEL_KEY" not in str(cluster.created) and "model-key.pem" not in str(cluster.created)
 
 
 @pytest.mark.parametrize("deferrable", RUNS)

@@ -16,6 +16,7 @@ from airgate.contracts.model_spec import Resources
 from airgate.contracts.step import StepResult
 from airgate.runtime import StepPlan, local, make_operator, record
 from airgate.runtime.forkserver_client import Exit, ensure_server, stop_server
+from airgate.signatures import keys, private_key
 
 STEPS = '''
 import os, sys, time
@@ -30,6 +31,9 @@ def greet(name: str, ctx: StepContext) -> dict[str, Any]:
     ctx.fact("who", name)
     return {"greeting": f"hello {name}", "threads": os.environ["OMP_NUM_THREADS"],
             "audit": os.environ.get("AIRGATE_AUDIT_URL", "unknown")}
+
+def seen() -> dict[str, Any]:
+    return {name: value for name, value in os.environ.items() if name.startswith(("AIRGATE_MODEL_", "AIRGATE_ENV"))}
 
 def answer(greeting: dict[str, Any]) -> dict[str, Any]:
     return {"answer": greeting["greeting"].upper()}
@@ -97,6 +101,18 @@ def test_a_step_succeeds_and_is_on_record(step: Any, server: TaskServer, capfd: 
     assert result.output is not None and succeeded.body["output"]["digest"] == result.output.digest
     printed = capfd.readouterr().out
     assert "hello from the step" in printed and "and from its other output" in printed
+
+
+def test_a_step_gets_public_keys_and_never_the_private_one(
+        step: Any, server: TaskServer, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    private_key.write_new(home / "model-key.pem")
+    monkeypatch.setenv("AIRGATE_MODEL_KEY", f"file:{home}/model-key.pem")
+    monkeypatch.setenv("AIRGATE_ENVIRONMENT", "staging")
+    done = server.run(step("seen"))
+    assert done.state == "success", done.error
+    public = keys.signer(f"file:{home}/model-key.pem", "staging").public
+    assert StepResult.model_validate(server.value("seen")).value == {
+        "AIRGATE_MODEL_TRUST": public.text(), "AIRGATE_ENVIRONMENT": "staging"}
 
 
 def test_a_value_goes_from_step_to_step(step: Any, server: TaskServer) -> None:
