@@ -2,13 +2,16 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.lifecycle.processes import DIGESTS, MODEL, Killed, Process, World, moved_to, wanted
+from tests.audit.conftest import postgres, superuser  # noqa: F401  a fixture
+from tests.lifecycle.processes import DIGESTS, MODEL, Killed, Log, Process, World, moved_to, wanted
 
 from airgate.audit.store import AuditStore
 from airgate.errors import PromotionError
@@ -235,6 +238,26 @@ def test_somebody_who_never_stops_writing_the_alias(world: World) -> None:
         "m: something else keeps writing the alias production in MLflow. Only Airgate may: see 'MLflow accounts' in "
         "docs/platform.md, then run this task again.")
     assert moved_to(world.promotion("p0", "1").run().result) == "1"
+
+
+def test_real_writers_on_postgresql(request: pytest.FixtureRequest, new_world: Fresh) -> None:
+    """The same race on the other database, with threads that really overlap."""
+    url: str = request.getfixturevalue("postgres")
+    superuser(url, "CREATE DATABASE moves")
+    world, barrier = new_world(), Barrier(3)
+    world.log = Log(url.replace("/postgres?", "/moves?"))
+    world.log.create()
+
+    def promote(run: str) -> Process:
+        barrier.wait()
+        return world.promotion(run, RUNS[run]).run()
+
+    with ThreadPoolExecutor(3) as pool:
+        results = {run: process.result for run, process in zip(RUNS, pool.map(promote, RUNS), strict=True)}
+    [winner] = [run for run, result in results.items() if moved_to(result)]
+    losers = [result for run, result in results.items() if run != winner]
+    assert all(isinstance(result, Conflict) and f"by run {winner} of d" in str(result) for result in losers)
+    check(world)
 
 
 def test_archiving_and_promoting_one_version_at_once(new_world: Fresh) -> None:

@@ -15,6 +15,7 @@ from airgate.governance.stages import Move, Stages
 Action = Literal["rollback", "demote", "archive"]
 ACTIONS: tuple[Action, ...] = ("rollback", "demote", "archive")
 AGREE, DISAGREE = "Agree", "Disagree"
+_KINDS = {"schedule": "a schedule", "asset": "an asset", "backfill": "a backfill", "system": "a task of another DAG"}
 LONGEST_REASON = 4000  # characters; a record holds 64 KiB
 
 
@@ -30,15 +31,18 @@ class Review(Contract):
 
 
 def check_actor(actor: Actor, rules: PromotionSpec, identities: Identities) -> None:
-    """Let nobody but a person who is named as an approver act alone. Raises PromotionError that names them."""
-    named = sorted({name for people in rules.approvers.values() for name in people})
-    allowed = f"Allowed: {', '.join(named)} (promotion.approvers in model.yaml), by starting the run in Airflow."
+    """Let nobody but a person who is named as an approver act alone.
+
+    Raises PromotionError, which names nobody: what fails a task is on record in clear.
+    """
+    allowed = "Allowed: the people whom promotion.approvers in model.yaml names, by starting the run in Airflow."
     if actor.kind != "user":
-        raise PromotionError(f"this run was started by {actor.kind} {actor.name}; a person must answer for it. {allowed}")
+        starter = _KINDS.get(actor.kind, actor.kind)
+        raise PromotionError(f"this run was started by {starter}; a person must answer for it. {allowed}")
     if identities.is_service(actor.name):
-        raise PromotionError(f"{actor.name} is a service account; a person must answer for it. {allowed}")
-    if identities.person(actor.name) not in {identities.person(name) for name in named}:
-        raise PromotionError(f"{identities.called(actor.name)} may not change a stage alone. {allowed}")
+        raise PromotionError(f"this run was started by a service account; a person must answer for it. {allowed}")
+    if identities.person(actor.name) not in {identities.person(name) for people in rules.approvers.values() for name in people}:
+        raise PromotionError(f"whoever started this run may not change a stage alone. {allowed}")
 
 
 def reason_in(text: object) -> str:
@@ -67,7 +71,7 @@ def plan(now: Stages, action: str, version: str | None, reason: str, *, asked_at
         raise PromotionError(f"production of {now.model} is {_named(state.version)}, not version {version}. "
                              "Look again at what is live, then start a new run.")
     if state.moved is not None and state.moved.stored_at > asked_at:
-        raise PromotionError(f"production of {now.model} moved after you asked: {state.moved.line()}. "
+        raise PromotionError(f"production of {now.model} moved after you asked: {state.moved.what}. "
                              "Look again at what is live, then start a new run.")
     if action == "demote":
         if state.version is None:
@@ -95,8 +99,8 @@ def weigh_review(move: Move, answer: Answer, rules: PromotionSpec, identities: I
     """Weigh the answer to a review of what somebody did alone. A review is another approver's, of this very text."""
     cause = move.body.cause
     if not answer.received or not answer.user:
-        return Review(move=move.event_id, cause=cause, answer="none", problem="nobody reviewed it (a timeout, or a task marked "
-                      "by hand, is no review): clear the task 'review' and then 'close'")
+        return Review(move=move.event_id, cause=cause, answer="none",
+                      problem="nobody reviewed it (a timeout, or a task marked by hand, is no review)")
     who, person = identities.called(answer.user), identities.person(answer.user)
     named = {identities.person(name) for people in rules.approvers.values() for name in people}
     checks = [
@@ -110,7 +114,7 @@ def weigh_review(move: Move, answer: Answer, rules: PromotionSpec, identities: I
     problem = next((text for wrong, text in checks if wrong), None)
     return Review(move=move.event_id, cause=cause, answer="agreed" if answer.chosen == [AGREE] else "disagreed",
                   reviewer=answer.user, reason=answer.reason.strip()[:LONGEST_REASON],
-                  problem=problem and f"{problem}: clear the task 'review' and then 'close'")
+                  problem=problem)
 
 
 def _named(version: str | None) -> str:

@@ -54,13 +54,17 @@ class Move:
         alone = (actor.name,) if actor.kind in PEOPLE else ()
         return tuple(one.user for one in self.body.approvers) if self.body.cause == "promotion" else alone
 
-    def line(self) -> str:
-        """Say what it was, where, and whose: 'promotion of version 3 to production by run p1 of m_promotion (ana)'."""
+    @property
+    def what(self) -> str:
+        """Say what it was and where, naming nobody: 'promotion of version 3 to production by run p1 of m_promotion'."""
         body, task = self.body, self.event.task
-        what = f"{body.cause} of version {body.to_version or body.from_version}"
         where = f"{'from' if body.to_version is None else 'to'} {body.stage}"
         run = f" by run {task.run_id} of {task.dag_id}" if task else ""
-        return f"{what} {where}{run}" + (f" ({', '.join(self.who)})" if self.who else "")
+        return f"{body.cause} of version {body.to_version or body.from_version} {where}{run}"
+
+    def line(self) -> str:
+        """The same, and in brackets whose it was."""
+        return self.what + (f" ({', '.join(self.who)})" if self.who else "")
 
 
 @dataclass(frozen=True)

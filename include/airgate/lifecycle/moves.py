@@ -26,11 +26,11 @@ ROUNDS = 20
 
 
 class Conflict(PromotionError):
-    """Somebody else moved the stage first. `people` are the names in the text."""
+    """Somebody else moved the stage first. `people` are the names in the text; `nameless` is the text without them."""
 
-    def __init__(self, text: str, people: Iterable[str] = ()) -> None:
+    def __init__(self, text: str, people: Iterable[str], nameless: str) -> None:
         super().__init__(text)
-        self.people = tuple(people)
+        self.people, self.nameless = tuple(people), nameless
 
 
 class Unsettled(AirgateError):
@@ -150,9 +150,7 @@ class Moves:
         state, version = now.state(wanted.stage), wanted.to_version
         before = f"this {wanted.cause} was asked for when it was {_named(wanted.from_version)}"
         if state.version != wanted.from_version:
-            since = f" since the {state.moved.line()}, {state.moved.stored_at:%Y-%m-%d %H:%M} UTC" if state.moved else ""
-            raise Conflict(f"{now.model}: {wanted.stage} is {_named(state.version)}{since}; {before}. Ask again.",
-                           state.moved.who if state.moved else ())
+            raise _conflict(now, wanted, state.moved, before)
         if version is None:
             return
         if version in now.archived:
@@ -228,6 +226,16 @@ class Moves:
     def _alias(self, model: str, stage: str) -> str | None:
         found = self._registry.live(model, stage)
         return found.version if found else None
+
+
+def _conflict(now: Stages, wanted: StageMove, winner: Move | None, before: str) -> Conflict:
+    def said(line: str) -> str:
+        since = f" since the {line}, {winner.stored_at:%Y-%m-%d %H:%M} UTC" if winner else ""
+        return f"{now.model}: {wanted.stage} is {_named(now.state(wanted.stage).version)}{since}; {before}. Ask again."
+
+    if winner is None:
+        return Conflict(said(""), (), said(""))
+    return Conflict(said(winner.line()), winner.who, said(winner.what))
 
 
 def _personal(wanted: StageMove, actor: Actor) -> dict[str, str]:

@@ -19,7 +19,7 @@ from airgate.governance.rollback import ACTIONS, AGREE, DISAGREE, LONGEST_REASON
 from airgate.governance.stages import Move
 from airgate.lifecycle import notify, recording
 from airgate.lifecycle.approval import SHORTEST_REASON, Ask
-from airgate.lifecycle.moves import Author, Moves
+from airgate.lifecycle.moves import Author, Conflict, Moves
 from airgate.registry.answers import AirflowAnswers
 
 CHANGE_TASK, REVIEW_TASK = "change", "review"
@@ -53,6 +53,9 @@ class ChangeStage(BaseOperator):
         """Move the stage. Raises AirflowFailException, with the reason, when it must not move."""
         try:
             move = self._change(context)
+        except Conflict as conflict:
+            self.log.error("%s", conflict)
+            raise AirflowFailException(conflict.nameless) from None  # what fails a task is on record in clear
         except PromotionError as error:
             raise AirflowFailException(str(error)) from error
         text = review_text(move)
@@ -122,7 +125,9 @@ class CloseReview(BaseOperator):
                          actor=Actor(kind="user", name=answer.user) if counts and answer.user else None,
                          personal=_personal(body, answer.user, known))
         if not counts:
-            raise AirflowFailException(f"{move.line()} is not reviewed: {found.problem}.")
+            self.log.error("%s: %s", move.line(), found.problem)
+            raise AirflowFailException(f"the {move.what} is not reviewed: see this task's log, or its stage.reviewed on the page "
+                                       f"Governance. Clear the tasks '{REVIEW_TASK}' and '{self.task_id}' to ask again.")
         return body
 
     def _move(self, run_id: str) -> Move:
