@@ -6,9 +6,11 @@ from typing import Any
 from airflow.sdk import BaseOperator
 
 from airgate import settings
+from airgate.audit.registry_changes import records
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.promotion import PRODUCTION
 from airgate.errors import PromotionError
+from airgate.governance import guard
 from airgate.lifecycle import recording
 from airgate.lifecycle.model_verification import trusted, verify_version
 from airgate.registry.versions import Version
@@ -18,8 +20,9 @@ from airgate.runtime.live import live_of
 class LiveModelOperator(BaseOperator):
     """Gives {"model", "version", "digest", "data_revision", "window", "signature"} of the version in production.
 
-    Raises PromotionError when there is none, when the alias names anything but what the last recorded move put there, or
-    when signature, request and approvals of its promotion do not verify: an alias that was moved by hand stops inference.
+    Raises PromotionError when there is none, when the registry guard has on record that it is gone from MLflow, when the alias
+    names anything but what the last recorded move put there, or when signature, request and approvals of its promotion do
+    not verify: an alias that was moved by hand stops inference.
     """
 
     airgate_role = "live_model"
@@ -33,9 +36,12 @@ class LiveModelOperator(BaseOperator):
         """Check the alias against the audit log, and the log against signatures, and give the version."""
         from airgate.registry.versions import Registry
 
-        alias = Registry(settings.load().mlflow_uri).live(self.spec.name)
-        version = verified(self.spec.name, alias, live_of(self.spec.name))
-        verify_version(recording.store(), trusted(), self.spec.name, version["version"], stage=PRODUCTION).require()
+        log, live = recording.store(), live_of(self.spec.name)
+        lost = guard.blocking(records(log, self.spec.name), live["version"]) if live else None
+        if lost is not None:
+            raise PromotionError(lost)
+        version = verified(self.spec.name, Registry(settings.load().mlflow_uri).live(self.spec.name), live)
+        verify_version(log, trusted(), self.spec.name, version["version"], stage=PRODUCTION).require()
         self.log.info("version %s is in production", version["version"])
         return version
 

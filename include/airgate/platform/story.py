@@ -15,6 +15,7 @@ from airgate.platform.airflow_client import Leg, Question, Run
 MODEL = "diagnosis_classifier"
 FIRST_DAY, BATCH_DAY, DRIFT_DAY, LAST_DAY = "2026-01-08", "2026-01-09", "2026-01-10", "2026-01-11"
 UPKEEP = "audit_upkeep"
+GUARD = "registry_guard"
 UNDER_WAY: tuple[Flow, ...] = ("training", "validation", "promotion", "retraining")
 QUIET_POLLS = 6  # Airflow needs a moment from one run's asset event to the next run
 SIGNER_TASKS = ("request", "apply")
@@ -37,7 +38,7 @@ class Story:
 
     def fly(self) -> None:
         """Fly it all. Raises StepError when a run fails, PromotionError when a promotion is refused."""
-        dags = [dag_id(MODEL, flow) for flow in FLOWS] + [UPKEEP]
+        dags = [dag_id(MODEL, flow) for flow in FLOWS] + [UPKEEP, GUARD]
         self.tell("waiting until Airflow has read the DAG files")
         client.wait_for_dags(self.admin, dags)
         client.unpause(self.admin, dags)
