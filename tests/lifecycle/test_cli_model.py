@@ -77,9 +77,24 @@ def test_signing_what_an_earlier_release_left(
         assert f"signed: {what} of {NAMED}, by development+" in said
     assert "approved by ana (ml_engineer) and omar (risk_officer)" in said
     assert run(capsys, "verify", NAMED)[0] == 0
-    assert "is signed already, by a key that counts" in run(capsys, "sign", NAMED)[1]
+    assert "is signed already, by this installation's key" in run(capsys, "sign", NAMED)[1]
     event = house.log.events(kind="model.signed")[-1].event
     assert (event.source, event.actor.kind) == ("cli", "outside")
+
+
+def test_a_key_is_changed_while_the_old_one_still_counts(
+        house: House, spec: ModelSpec, context: Context, capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    promote(house, spec, context, "1", "p1")
+    old = run(capsys, "key")[1].strip()
+    run(capsys, "keygen", str(house.folder / "new.pem"))
+    monkeypatch.setenv("AIRGATE_MODEL_KEY", f"file:{house.folder}/new.pem")
+    monkeypatch.setenv("AIRGATE_MODEL_TRUST", old)
+    assert run(capsys, "verify", "--without-files", NAMED)[0] == 0
+    assert run(capsys, "sign", NAMED)[0] == 0
+    monkeypatch.delenv("AIRGATE_MODEL_TRUST")
+    code, said = run(capsys, "verify", "--without-files", NAMED)
+    assert code == 0 and old.rpartition("+")[0] not in said
 
 
 def test_what_has_no_record_is_not_signed(

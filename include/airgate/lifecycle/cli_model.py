@@ -74,7 +74,7 @@ def sign(args: argparse.Namespace) -> int:
     for event in signed:
         _print(f"signed: {event.body['statement']} of {args.named}, by {event.body['key']}")
     if not signed:
-        _print(f"{args.named} is signed already, by a key that counts")
+        _print(f"{args.named} is signed already, by this installation's key")
     found = _verified(log, model, version, None, with_files=False)
     for line in found.lines():
         _print(line)

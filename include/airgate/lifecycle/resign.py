@@ -19,22 +19,23 @@ REGISTERING = ("airgate.steps.register:register", "airgate.steps.import_bundle:r
 
 
 def sign_version(log: "AuditStore", model: str, version: str, files: Mapping[str, str], **fields: Any) -> list[AuditEvent]:
-    """Sign a version's registration, and each promotion of it that moved a stage, where no signature counts; give the new ones.
+    """Sign a version's registration, and each promotion of it that moved a stage, unless this key did; give the new events.
 
     `files` is the manifest of its files as they are now. `fields` are those of the events: actor, source. That a person gives
     the command does not replace a record: no register step in the log, no approvals in the log, no signature.
     Raises PromotionError when the log does not know the version, SignatureError when its files are not those on record.
     """
     now = settings.load()
-    keyring, made = keys.trusted(now), []
-    if not _counts(signed.registration_of(log, model, version), keyring, now.environment):
+    # Ours alone: a retired key may still be trusted, so that nothing stops while versions are signed anew.
+    own, made = (keys.signer(now.model_key, now.environment).public,), []
+    if not _counts(signed.registration_of(log, model, version), own, now.environment):
         registered = _registered(log, model, version)
         _check_digest(registered, files)
         made.append(sign.sign_registration(log, registered, **fields))
     statement.check_files(sign.registration(log, model, version), files)
     for move in _promotions(log, model, version):
         digest = StageMove.model_validate(move.body).request_digest
-        if not _counts(signed.promotion_of(log, model, version, digest), keyring, now.environment):
+        if not _counts(signed.promotion_of(log, model, version, digest), own, now.environment):
             request, approvals = _asked(log, move, digest)
             made.append(sign.promotion_signature(log, request, approvals, **fields))
     return made
