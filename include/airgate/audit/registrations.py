@@ -17,6 +17,8 @@ from airgate.errors import SignatureError
 from airgate.signatures import dsse
 
 REGISTER = "airgate.steps.register:register"
+# What makes versions: the end of a training, and the import of a bundle.
+REGISTERING = (REGISTER, "airgate.steps.import_bundle:register")
 REGISTERS = (REGISTER, "airgate.steps.import_bundle:register")
 _BATCH = 500
 
