@@ -385,6 +385,21 @@ def check_expired(leaves: list[Leaf], signed: int) -> None:
         raise Tampered(f"leaf {dropped[0]} has no contents, and no audit.expired leaf that counts says why")
 
 
+def task_answers(task: dict[str, typing.Any]) -> list[str]:
+    """The names of the ids that answer a task try of an account."""
+    if [type(task[key]) for key in ("dag_id", "run_id", "task_id", "try_number", "map_index")] != [str] * 3 + [int] * 2:
+        raise ValueError("a field of another type")
+    return [task_name(task, kind) for kind in ANSWERS.get(task["state"], [])]
+
+
+def run_answers(run: dict[str, typing.Any]) -> list[str]:
+    """The name of the id that answers a run of an account. GUESS: whatever stands for `end` is hashed as it is."""
+    parts = [run["dag_id"], run["run_id"], "run.ended", run["state"], run["end"]]
+    if not all(isinstance(part, str) for part in parts):
+        raise ValueError("a field of another type")
+    return [json.dumps(parts, separators=(",", ":"), ensure_ascii=True)] if run["state"] in ("success", "failed") else []
+
+
 def find_gaps(account: list[str], leaves: list[Leaf]) -> list[str]:
     """What makes a log incomplete, in words. GUESS: a line of the account in another form is tampering, by rule 7."""
     gaps: list[str] = []
@@ -410,14 +425,12 @@ def find_gaps(account: list[str], leaves: list[Leaf]) -> list[str]:
             gaps += [f"leaf {leaf.seq} moved a stage without a {kind} leaf before it for the same request" for kind in missing]
     for number, line in enumerate(account, start=1):
         try:
-            task = parse_json(line)
-            kinds, name = ANSWERS.get(task["state"], []), task_name(task)
-            if [type(task[key]) for key in ("dag_id", "run_id", "task_id", "try_number", "map_index")] != [str] * 3 + [int] * 2:
-                raise ValueError("a field of another type")
+            said = parse_json(line)
+            answers = task_answers(said) if "task_id" in said else run_answers(said)
         except BAD_INPUT as error:
             raise Tampered(f"line {number} of account.jsonl does not have its form: {error!r}") from error
-        answered = any(str(uuid.uuid5(NAMESPACE, task_name(task, kind))) in ids for kind in kinds)
-        if kinds and not answered and (name, json.dumps(task["state"])) not in changes:
+        by_hand = "task_id" in said and (task_name(said), json.dumps(said["state"])) in changes
+        if answers and not by_hand and ids.isdisjoint(str(uuid.uuid5(NAMESPACE, name)) for name in answers):
             gaps.append(f"line {number} of account.jsonl has no answer: {line}")
     if gaps and any(leaf.stored_at is None for leaf in leaves):
         gaps.append("some leaves have no contents any more: the answer may have been among them")

@@ -101,6 +101,15 @@ def test_what_cannot_be_explained_is_told_and_is_an_exit_code(log, make, capsys,
     assert len(log.events(kind="audit.alarm")) == 1
 
 
+def test_a_stage_that_moved_without_its_approvals_is_told(log, make, capsys, they_say):
+    log.append(make(0, "stage.moved", model="m", version="2", body={"request_digest": "a"}))
+    they_say()
+    code, out, _ = lines(capsys, "verify", "--complete")
+    assert (code, out[-2:]) == (3, [
+        "completeness: UNEXPLAINED 1",
+        "  number 0: stage.moved of m version 2 without stage.moving and promotion.approved before it"])
+
+
 def test_show(log, make, capsys):
     log.append(make(0, model="m", version="2"))
     log.append(make(1, "gate.verdict", body={"passed": False, "reason": "auc\x1b[31m low"}))
@@ -135,7 +144,7 @@ def test_create(tmp_path, capsys):
     ("words", "message"),
     [
         (["audit", "show", "--kind", "task.sucess"], "airgate: there is no event kind 'task.sucess'; did you mean"),
-        (["audti"], "airgate: there is no command 'audti'; did you mean 'audit'? Allowed: airflow, audit, demo, down"),
+        (["audti"], "airgate: there is no command 'audti'; did you mean 'audit'? Allowed: airflow, audit, "),
         (["audit", "verify", "--url", "x"], "airgate: the audit URL cannot be read"),
     ],
 )

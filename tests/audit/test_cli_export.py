@@ -5,11 +5,13 @@ from contextlib import closing
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.audit.accounts import Airflow, attempt, ended
 from tests.audit.conftest import make_event
 from tests.audit.under_attack import InDatabase
 
 from airgate import cli
 from airgate.audit import checkpoints, proofs, signing, verifier
+from airgate.audit.airflow_account import RestAccount
 from airgate.audit.merkle import leaf_hash, verify_consistency, verify_inclusion
 from airgate.audit.store import AuditStore
 from airgate.errors import AuditError
@@ -58,6 +60,16 @@ def test_some_events(log, tmp_path, capsys):
     code, _, err = run(capsys, "export", tmp_path / "x", "--model", "m", "--complete")
     assert (code, err) == (2, "airgate: --model and --run select events with their proofs; --readable and --complete belong to a "
                               "whole export\n")
+
+
+def test_a_complete_export_asks_for_runs_and_tries(log, tmp_path, capsys, monkeypatch):
+    """A run that ended without a task, and of which the log knows nothing, is named."""
+    monkeypatch.setattr(RestAccount, "from_environment", lambda: Airflow(attempt("t0", run_id="r0"), ended("empty")))
+    checkpoints.checkpoint(log, KEY)
+    folder = tmp_path / "export"
+    assert run(capsys, "export", folder, "--complete") == (
+        0, [f"{folder}: 5 events, 1 checkpoints, 1 runs and 1 task tries told by Airflow"], "")
+    assert verifier.verify(folder, [KEY.public]).missing == ["d empty: Airflow says the run ended as success, no run.ended"]
 
 
 def test_complete_needs_an_airflow_user(log, tmp_path, capsys, monkeypatch):

@@ -1,16 +1,16 @@
 """What an export holds, byte for byte; that it appears whole or not at all; and extracts, which the verifier reads too."""
 
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.audit.accounts import Airflow, attempt, ended
 from tests.audit.under_attack import InDatabase
 
-from airgate.audit import checkpoints, erasure, retention, signing, verifier
+from airgate.audit import checkpoints, erasure, signing, verifier
 from airgate.audit.event import Actor
-from airgate.audit.export import export, newest_dropped
+from airgate.audit.export import export
 from airgate.audit.extract import extract
 from airgate.audit.schema import RECEIPTS
 from airgate.errors import AuditError
@@ -39,7 +39,7 @@ def lines(path):
 def test_the_files_of_an_export(log, tmp_path):
     made = export(log, tmp_path / "new" / "export", origin=NAME)
     folder = made.folder
-    assert (made.size, made.checkpoints, made.tries) == (10, 2, None)
+    assert (made.size, made.checkpoints, made.runs, made.tries) == (10, 2, None, None)
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()) == [
         f"checkpoints/{5:020d}.note", f"checkpoints/{9:020d}.note", "keys.txt", f"log/{0:020d}.hashes", f"log/{0:020d}.jsonl",
         "manifest.json", "proofs.json"]
@@ -76,23 +76,15 @@ def test_readable_says_what_cannot_be_opened(log, url, tmp_path):
         {"event", "seq", "stored_at"}, {"unreadable"}, {"expired"}, {"event", "seq", "stored_at"}]
 
 
-@dataclass(frozen=True)
-class Told:
-    dag_id: str = "d"
-    run_id: str = "r0"
-    task_id: str = "t\u00e9"
-    map_index: int = -1
-    try_number: int = 1
-    state: str | None = "success"
-    end: datetime | None = None
-
-
 def test_the_account_is_written_as_told(log, tmp_path):
-    made = export(log, tmp_path / "export", origin=NAME, account=iter([Told(), Told(state=None)]))
-    assert made.tries == 2
+    account = Airflow(attempt("t\u00e9"), attempt("t\u00e9", None, end=None), ended("r\u00e9"), ended(state="failed", end=None))
+    made = export(log, tmp_path / "export", origin=NAME, account=account)
+    assert (made.runs, made.tries) == (2, 2)
     assert (made.folder / "account.jsonl").read_text("utf-8") == (
-        '{"dag_id":"d","map_index":-1,"run_id":"r0","state":"success","task_id":"t\u00e9","try_number":1}\n'
-        '{"dag_id":"d","map_index":-1,"run_id":"r0","state":null,"task_id":"t\u00e9","try_number":1}\n')
+        '{"dag_id":"d","end":"2025-01-01T12:00:00.000000Z","run_id":"r\u00e9","state":"success"}\n'
+        '{"dag_id":"d","end":"","run_id":"r","state":"failed"}\n'
+        '{"dag_id":"d","map_index":-1,"run_id":"r","state":"success","task_id":"t\u00e9","try_number":1}\n'
+        '{"dag_id":"d","map_index":-1,"run_id":"r","state":null,"task_id":"t\u00e9","try_number":1}\n')
 
 
 def test_the_account_leaves_out_what_expired_contents_may_have_answered(log, url, tmp_path):
@@ -100,8 +92,10 @@ def test_the_account_leaves_out_what_expired_contents_may_have_answered(log, url
     place.put(2, None)
     [[stored_at]] = place.do("SELECT stored_at FROM airgate_events WHERE seq = 2")
     place.close()
-    account = [Told(end=datetime.fromisoformat(stored_at)), Told(end=datetime(2020, 1, 1, tzinfo=UTC)), Told(state=None)]
-    assert export(log, tmp_path / "export", origin=NAME, account=account).tries == 2
+    at, before = datetime.fromisoformat(stored_at), datetime(2020, 1, 1, tzinfo=UTC)
+    account = Airflow(*(what(end=end) for what in (attempt, ended) for end in (at, before, None)))
+    made = export(log, tmp_path / "export", origin=NAME, account=account)
+    assert (made.runs, made.tries) == (2, 2)
 
 
 def test_time_stamps_are_written_and_places_are_not(log, tmp_path):
@@ -134,12 +128,13 @@ def test_nothing_is_overwritten(log, tmp_path):
 
 
 def test_a_failed_export_leaves_nothing(log, tmp_path):
-    def account():
-        yield Told()
-        raise AuditError("Airflow went away")
+    class Gone(Airflow):
+        def tries(self, since=None):
+            yield attempt()
+            raise AuditError("Airflow went away")
 
     with pytest.raises(AuditError, match="Airflow went away"):
-        export(log, tmp_path / "out" / "export", origin=NAME, account=account())
+        export(log, tmp_path / "out" / "export", origin=NAME, account=Gone(ended()))
     assert list((tmp_path / "out").iterdir()) == []
     (tmp_path / "file").touch()
     with pytest.raises(AuditError, match="the export to .*/file/export failed: "):
@@ -260,11 +255,3 @@ def test_a_checkpoint_by_a_stranger_proves_nothing(log, url, tmp_path):
     with pytest.raises(AuditError, match=r"these events cannot be proven: the checkpoint at 9 is not signed by .*audit verify`"):
         extract(log, tmp_path / "extract", origin=NAME, model="m")
     assert not (tmp_path / "extract").exists()
-
-
-def test_what_ended_before_the_newest_dropped_event_is_not_asked_for(store, make):
-    store.append_many([make(number) for number in range(3)])
-    assert newest_dropped(store) is None
-    stored = store.events()[1].stored_at
-    assert retention._drop(store, 0, 1) == 2
-    assert newest_dropped(store) == stored

@@ -719,7 +719,31 @@ def test_an_answer_that_is_not_signed_yet(export: pathlib.Path) -> None:
     assert second.verify(account(export, TASK | {"state": "upstream_failed"}))[0] == "ok"
 
 
-@pytest.mark.parametrize("line", ["{}\n", "\n", "[]\n", json.dumps(TASK | {"state": "success"})])
+RUN = {"dag_id": "d\u00e9", "end": "2026-01-08T06:00:01.000000Z", "run_id": "r", "state": "failed"}
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({}, "ok"),
+        ({"state": "running"}, "ok"),
+        ({"state": "success"}, "incomplete"),
+        ({"end": "2026-01-08T06:00:02.000000Z"}, "incomplete"),
+        ({"end": ""}, "incomplete"),
+        ({"run_id": "s"}, "incomplete"),
+    ],
+)
+def test_an_account_of_a_run(export: pathlib.Path, change: dict[str, str], word: str) -> None:
+    name = r'["d\u00e9","r","run.ended","failed","2026-01-08T06:00:01.000000Z"]'
+    known = str(uuid.uuid5(uuid.UUID("715ca83a-4fbb-566e-a455-6552a119dd1e"), name))
+    write_leaves(export, [*story()[:8], leaf(8, "run.ended", {}, event_id=known)])
+    assert second.verify(account(export, RUN | change))[0] == word
+
+
+NO_END = '{"dag_id":"d","end":null,"run_id":"r","state":"success"}\n'
+
+
+@pytest.mark.parametrize("line", [NO_END, "{}\n", "\n", "[]\n", json.dumps(TASK | {"state": "success"})])
 def test_an_account_line_in_another_form(export: pathlib.Path, line: str) -> None:
     (export / "account.jsonl").write_text(line)
     expect(second.verify(export), "tampered", "account.jsonl")

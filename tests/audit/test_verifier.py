@@ -12,13 +12,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.audit import second_verifier
+from tests.audit.accounts import NOW, Airflow, ended
 from tests.audit.conftest import MOMENT, make_event
 from tests.audit.under_attack import InFolder, note_by
 
 from airgate.audit import checkpoints, merkle, signing, verifier
 from airgate.audit.completeness import TaskTry
-from airgate.audit.event import TaskRef, event_id_for
+from airgate.audit.event import CodeRef, TaskRef, event_id_for
 from airgate.audit.export import export
+from airgate.audit.runs import run_ended
 from airgate.audit.store import AuditStore
 
 NAME = "audit.example.org/airgate"
@@ -372,11 +375,11 @@ def test_what_airflow_says_and_the_log_lacks(log, tmp_path):
     checkpoints.checkpoint(log, KEY)
     account = [attempt("t0", "success"), attempt("t3", "failed"), attempt("marked", "success", 2), attempt("still", "running"),
                attempt("none", None)]
-    whole = export(log, tmp_path / "whole", origin=NAME, account=account)
+    whole = export(log, tmp_path / "whole", origin=NAME, account=Airflow(*account))
     assert verdict(whole.folder).text.endswith(", complete by Airflow's account")
-    lacking = export(log, tmp_path / "lacking", origin=NAME, account=[
+    lacking = export(log, tmp_path / "lacking", origin=NAME, account=Airflow(
         *account, attempt("killed", "failed"), attempt("t3", "success"), attempt("marked", "failed", 2),
-        attempt("t\x1b[31m", "removed")])
+        attempt("t\x1b[31m", "removed")))
     found = verdict(lacking.folder)
     assert found.lines()[0].startswith("incomplete: 4 records are missing; nothing was changed: 4 events, root ")
     assert found.lines()[1:5] == [
@@ -385,9 +388,29 @@ def test_what_airflow_says_and_the_log_lacks(log, tmp_path):
         "  d r0 t [31m try 1: Airflow says removed, no task.skipped"]
 
 
+def test_the_present_end_of_every_run_is_asked_for(log, tmp_path):
+    """A run that was cleared or marked has several ends; what answers for one does not for another."""
+    first, state, later = ended(state="failed"), ended(), ended(end=NOW + timedelta(hours=1))
+    timeless = ended("never", "failed", end=None)
+    for run in (first, timeless):
+        log.append(run_ended(run, "callback", CodeRef()))
+    checkpoints.checkpoint(log, KEY)
+    whole = export(log, tmp_path / "whole", origin=NAME, account=Airflow(first, timeless, ended("now", "running")))
+    assert verdict(whole.folder).word == "ok"
+    folder = export(log, tmp_path / "lacking", origin=NAME, account=Airflow(state, later, ended("\u00e9"))).folder
+    found, other = verdict(folder), second_verifier.verify(folder, [KEY.public.text()])
+    assert (found.word, found.missing) == ("incomplete", [
+        f"d {run}: Airflow says the run ended as success, no run.ended" for run in ("r", "r", "\u00e9")])
+    assert (other[0], other[1].count("has no answer")) == ("incomplete", 3)
+    for run in (state, later, ended("\u00e9")):
+        log.append(run_ended(run, "sweep", CodeRef()))
+    again = export(log, tmp_path / "again", origin=NAME, account=Airflow(state, later, ended("\u00e9"))).folder
+    assert (verdict(again).word, second_verifier.verify(again, [KEY.public.text()])[0]) == ("ok", "ok")
+
+
 def test_a_stage_move_needs_its_announcement_and_an_approval_before_it(log, tmp_path):
-    def move(number, kind, request):
-        log.append(make_event(number, kind, body={"request_digest": request}))
+    def move(number, kind, request, **names):
+        log.append(make_event(number, kind, body={"request_digest": request}, **names))
 
     for number, kind in enumerate(("promotion.approved", "stage.moving", "stage.moved")):
         move(number, kind, "a")
@@ -397,11 +420,13 @@ def test_a_stage_move_needs_its_announcement_and_an_approval_before_it(log, tmp_
     move(11, "stage.moved", "b")  # number 5
     move(12, "promotion.approved", "b")
     move(13, "promotion.approved", "c")
-    move(14, "stage.moved", "c")  # number 8
+    move(14, "stage.moved", "c", model="tumour", version="3")  # number 8
     move(15, "stage.moved", None)  # number 9
     found = verdict(export(log, tmp_path / "lacking", origin=NAME).folder)
     assert (found.word, found.missing) == ("incomplete", [
-        f"number {seq}: a stage.moved, before it no stage.moving or no promotion.approved" for seq in (5, 8, 9)])
+        "number 5: stage.moved without promotion.approved before it",
+        "number 8: stage.moved of tumour version 3 without stage.moving before it",
+        "number 9: stage.moved without stage.moving and promotion.approved before it"])
 
 
 def test_tampering_is_worse_than_missing_records(folder):
@@ -509,7 +534,9 @@ DEEP = b"[" * 60_000
     ("checkpoints/x.note", b"", 1, "tampered: checkpoints/x.note is no checkpoint"),
     (f"checkpoints/{10**19:020d}.note", b"x", 1, "tampered: the checkpoint checkpoints/"),
     (f"log/{5:020d}.jsonl", b"", 1, "tampered: log/00000000000000000005.jsonl does not belong to a log of 15 leaves"),
-    ("account.jsonl", b"{}\n", 2, "airgate-verify: line 1 of account.jsonl is no task try"),
+    ("account.jsonl", b"{}\n", 2, "airgate-verify: line 1 of account.jsonl is no task try and no run"),
+    ("account.jsonl", b'{"dag_id":"d","end":null,"run_id":"r","state":"success"}\n', 2,
+     "airgate-verify: line 1 of account.jsonl is no task try and no run"),
     ("account.jsonl", DEEP, 2, "airgate-verify: line 1 of account.jsonl is no task try"),
     ("account.jsonl", b"x" * 3_000_000, 2, "airgate-verify: line 1 of account.jsonl is no task try"),
     ("account.jsonl", b'{"dag_id":[],"map_index":{},"run_id":1,"state":"success","task_id":null,"try_number":""}\n', 2,

@@ -81,9 +81,11 @@ def _verify(store: AuditStore, args: argparse.Namespace) -> int:
     _print(f"{report.integrity.size} events, root {report.integrity.root.hex()}")
     if not args.complete:
         return 0 if report.ok else EXIT_TAMPERED
+    from airgate.audit.stage_moves import unannounced
     from airgate.audit.sweep import compare
 
     found = compare(*_accounts(store))
+    found.unexplained += unannounced(store)
     _print(found.line())
     for line in found.verdict():
         _print(line)

@@ -34,16 +34,15 @@ def run_export(store: AuditStore, args: argparse.Namespace) -> int:
 def _export(store: AuditStore, args: argparse.Namespace) -> int:
     if args.model or args.run:
         return _extract(store, args)
-    from airgate.audit.export import export, newest_dropped
+    from airgate.audit.export import export
 
-    tries = None
+    account = None
     if args.complete:
         from airgate.audit.airflow_account import RestAccount
 
-        since = newest_dropped(store)
-        tries = (at for at in RestAccount.from_environment().tries() if since is None or at.end is None or at.end > since)
-    made = export(store, args.folder, origin=settings.load().audit_origin, readable=args.readable, account=tries)
-    told = f", {made.tries} task tries told by Airflow" if made.tries is not None else ""
+        account = RestAccount.from_environment()
+    made = export(store, args.folder, origin=settings.load().audit_origin, readable=args.readable, account=account)
+    told = f", {made.runs} runs and {made.tries} task tries told by Airflow" if account else ""
     _print(f"{made.folder}: {made.size} events, {made.checkpoints} checkpoints{told}")
     if not made.checkpoints:
         _print("nothing of it is signed: `airgate audit checkpoint` signs the log")

@@ -6,19 +6,20 @@ An export says what the database says, also where somebody changed it: finding t
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 from uuid import uuid4
 
 from sqlalchemy import Connection, func, select
 
 from airgate.audit import subject_keys
 from airgate.audit.canonical_json import loads
+from airgate.audit.completeness import AirflowAccount
 from airgate.audit.event import time_text
 from airgate.audit.merkle import HASH_BYTES
 from airgate.audit.schema import CHECKPOINTS, EVENTS, RECEIPTS
@@ -32,54 +33,28 @@ from airgate.errors import AuditError
 _BATCH = 500  # rows held: 32 MiB when every event has the largest size
 
 
-class TryTold(Protocol):
-    """One task try by Airflow's own account; `airgate.audit.airflow_account` reads them."""
-
-    @property
-    def dag_id(self) -> str: ...  # noqa: D102
-    @property
-    def run_id(self) -> str: ...  # noqa: D102
-    @property
-    def task_id(self) -> str: ...  # noqa: D102
-    @property
-    def map_index(self) -> int: ...  # noqa: D102
-    @property
-    def try_number(self) -> int: ...  # noqa: D102
-    @property
-    def state(self) -> str | None: ...  # noqa: D102
-    @property
-    def end(self) -> datetime | None: ...  # noqa: D102
-
-
-def newest_dropped(store: AuditStore) -> datetime | None:
-    """Give when the newest event without contents was stored, None if all have theirs: what ended before cannot be held
-    against the log any more."""
-    query = select(func.max(EVENTS.c.stored_at)).where(EVENTS.c.entry.is_(None))
-    found = store.database.transact(lambda connection: connection.execute(query).scalar(), write=False)
-    return datetime.fromisoformat(found) if found else None
-
-
 @dataclass(frozen=True)
 class Exported:
-    """What was written: the folder, and how many events, checkpoints and task tries of the account."""
+    """What was written: the folder, how many events and checkpoints, and how many runs and task tries the account asks for."""
 
     folder: Path
     size: int
     checkpoints: int
+    runs: int | None
     tries: int | None
 
 
 def export(
-    store: AuditStore, folder: Path, *, origin: str, readable: bool = False, account: Iterable[TryTold] | None = None
+    store: AuditStore, folder: Path, *, origin: str, readable: bool = False, account: AirflowAccount | None = None
 ) -> Exported:
     """Write the whole log, one snapshot of it, in bounded memory. `origin` is the log's name, which its checkpoints carry.
 
     `readable` adds the events with personal fields opened; `account` what must be in the log. The folder appears when it is
-    whole. Raises AuditError when it is there and not empty, cannot be written, or the store cannot be read.
+    whole. Raises AuditError when it is there and not empty, cannot be written, or the store or the account cannot be read.
     """
     with appearing(folder) as place:
         # The account first: what Airflow tells now was recorded before, so the snapshot that follows has it.
-        tries = _write_account(place, account, _expired_until(store)) if account is not None else None
+        told = _write_account(place, account, _expired_until(store)) if account is not None else (None, None)
 
         def work(connection: Connection) -> Exported:
             for part in ("log", "checkpoints", "receipts"):  # a repeated transaction begins anew
@@ -93,7 +68,7 @@ def export(
                 for old, new in pairwise(sizes)]})
             write_json(place / "manifest.json", {"format": FORMATS[0], "made_at": time_text(datetime.now(UTC)),
                                                  "origin": origin, "segment": SEGMENT, "size": size})
-            return Exported(folder, size, len(sizes), tries)
+            return Exported(folder, size, len(sizes), *told)
 
         return store.database.transact(work, write=False)
 
@@ -126,20 +101,31 @@ def json_line(value: Any) -> bytes:
 
 def _expired_until(store: AuditStore) -> str:
     """When the newest event whose contents are gone was stored; "" if there is none."""
-    query = select(EVENTS.c.stored_at).where(EVENTS.c.entry.is_(None)).order_by(EVENTS.c.seq.desc()).limit(1)
+    query = select(func.max(EVENTS.c.stored_at)).where(EVENTS.c.entry.is_(None))
     return store.database.transact(lambda connection: connection.execute(query).scalar() or "", write=False)
 
 
-def _write_account(place: Path, account: Iterable[TryTold], since: str) -> int:
-    """Write what must have an answer. A try that ended before `since` may have had it in contents that are gone."""
-    count = 0
+def _write_account(place: Path, account: AirflowAccount, since: str) -> tuple[int, int]:
+    """Write which runs and tries must have an answer, and give how many. What ended before `since` may have had it in contents
+    that are gone."""
+    runs = tries = 0
     with (place / "account.jsonl").open("wb") as file:
-        for told in account:
-            if told.end is None or time_text(told.end) >= since:
-                file.write(json_line({"dag_id": told.dag_id, "map_index": told.map_index, "run_id": told.run_id,
-                                      "state": told.state, "task_id": told.task_id, "try_number": told.try_number}))
-                count += 1
-    return count
+        for run in account.runs():
+            if _asked(run.end, since):
+                # The time is part of the event's id: a run that is cleared ends again.
+                file.write(json_line({"dag_id": run.dag_id, "end": time_text(run.end) if run.end else "", "run_id": run.run_id,
+                                      "state": run.state}))
+                runs += 1
+        for at in account.tries():
+            if _asked(at.end, since):
+                file.write(json_line({"dag_id": at.dag_id, "map_index": at.map_index, "run_id": at.run_id, "state": at.state,
+                                      "task_id": at.task_id, "try_number": at.try_number}))
+                tries += 1
+    return runs, tries
+
+
+def _asked(end: datetime | None, since: str) -> bool:
+    return end is None or time_text(end) >= since
 
 
 def _write_log(connection: Connection, place: Path, *, readable: bool) -> list[str]:

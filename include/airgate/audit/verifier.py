@@ -441,6 +441,70 @@ def _notes(folder: Path) -> Iterator[Note]:
             yield note
 
 
+# ------------------------------------------------------------------------------------------------ promotions
+# Section 8: what must stand before a stage.moved. Those who keep the log hold it against the same rule.
+
+
+@dataclass(frozen=True)
+class Step:
+    """A leaf of a promotion, a rollback, a demotion or an archiving, as far as the rule looks at it.
+
+    `request` is the digest of its request, `claim` the event id of its stage.moving leaf; None where it has no such text.
+    `to_use` is False for what empties a stage or archives. `about` names model and version, for people.
+    """
+
+    seq: int
+    kind: str
+    request: str | None = None
+    claim: str | None = None
+    to_use: bool = True
+    about: str = ""
+
+    @classmethod
+    def of(cls, seq: int, kind: str, event: Any) -> "Step":
+        """Read the decoded EVENT of a leaf. Raises AttributeError, KeyError or TypeError for one in another form."""
+        body = event["body"]
+        claim = event["event_id"] if kind == "stage.moving" else body.get("claim")
+        to_use = body.get("to_version", "") is not None and body.get("stage") != "archived"
+        names = [value[:100] for value in (event.get("model"), event.get("version")) if isinstance(value, str)]
+        return cls(seq, kind, _text_or_none(body.get("request_digest")), _text_or_none(claim), to_use, " version ".join(names))
+
+
+class Moves:
+    """Takes the steps of a log in the order of their numbers, and finds a stage.moved that lacks what must stand before it."""
+
+    def __init__(self) -> None:
+        self._approved, self._moving, self._claims = set[str | None](), set[str | None](), set[str | None]()
+
+    def __len__(self) -> int:
+        """How many things it keeps in memory."""
+        return len(self._approved) + len(self._moving) + len(self._claims)
+
+    def take(self, step: Step) -> str | None:
+        """Take the next step; say what is missing before it, None if nothing is."""
+        if step.kind == "promotion.approved":
+            self._approved.add(step.request)
+        elif step.kind == "stage.moving":
+            self._moving.add(step.request)
+            self._claims.add(step.claim)
+        elif missing := list(self._missing(step)):
+            of = f" of {step.about}" if step.about else ""
+            return f"number {step.seq}: stage.moved{of} without {' and '.join(missing)} before it"
+        return None
+
+    def _missing(self, step: Step) -> Iterator[str]:
+        known = self._moving if step.to_use else self._claims
+        said = step.request if step.to_use else step.claim
+        if said is None or said not in known:
+            yield "stage.moving"
+        if step.to_use and (said is None or said not in self._approved):
+            yield "promotion.approved"
+
+
+def _text_or_none(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
 # ------------------------------------------------------------------------------------------------ one segment
 # What runs in a worker process: leaves are hashed, held against their numbers and recorded hashes, and forgotten; those that say
 # something about the log are read.
@@ -449,7 +513,7 @@ _LEAF, _GONE = b'{"event":{', re.compile(rb'\{"expired":"([0-9a-f]{64})"\}')
 _DIGITS = bytes.maketrans(b"123456789", b"000000000")
 _SHAPE = b"0000-00-00T00:00:00.000000Z"
 _KIND, _OCCURRED, _ID = b'"kind":"', b'"occurred_at":"', b'"event_id":"'
-_TASK = b"task."
+_ANSWERING = {b"task.", b"run.e"}  # task.*, run.ended
 _READ = {b"audit.key", b"audit.expired", b"stage.moving", b"stage.moved", b"promotion.approved", b"manual.change"}
 _READ_BEGIN = {kind[:5] for kind in _READ}
 _TOLERANCE = 5.0  # seconds by which clocks may differ
@@ -482,7 +546,7 @@ class _Scan:
     keys: list[tuple[int, Any, str]] = field(default_factory=list)
     gone: list[Span] = field(default_factory=list)
     expired: list[tuple[int, list[Span]]] = field(default_factory=list)
-    moves: list[tuple[int, str, str | None, bool]] = field(default_factory=list)  # number, kind, request or claim, puts to use
+    moves: list[Step] = field(default_factory=list)
     by_hand: list[tuple[Any, ...]] = field(default_factory=list)
     odd: list[tuple[int, str]] = field(default_factory=list)
     ids: bytes = b""
@@ -585,7 +649,7 @@ class _Scanner:
             begin = line[kind : kind + 5]
             if begin in _READ_BEGIN:
                 self._read(line, seq, line[kind : line.find(b'"', kind)])
-            elif ids and begin == _TASK:
+            elif ids and begin in _ANSWERING:
                 self.ids += _id_in(line)
             hashes.append(digest)
         found.newest = newest
@@ -635,25 +699,14 @@ class _Scanner:
             elif kind == b"audit.expired":
                 self.found.expired.append((seq, _merged(pair for pair in map(_span, body["ranges"]) if pair[1] < seq)))
             elif kind != b"manual.change":
-                self._move(seq, kind.decode(), event["event_id"], body)
+                self.found.moves.append(Step.of(seq, kind.decode(), event))
             elif event["task"] is not None:
                 self.found.by_hand.append((*_task(event["task"]), _text(body["state"])))
         except (AttributeError, KeyError, TypeError, ValueError):
             if kind == b"stage.moved":
-                self.found.moves.append((seq, "stage.moved", None, True))
+                self.found.moves.append(Step(seq, "stage.moved"))
             elif kind.startswith(b"audit."):
                 self.found.odd.append((seq, f"number {seq}, of kind {kind.decode()}, cannot be read and changes nothing"))
-
-
-    def _move(self, seq: int, kind: str, event_id: Any, body: dict[str, Any]) -> None:
-        """Take a step of a promotion, a rollback, a demotion or an archiving; the last two put nothing to use."""
-        to_use = body.get("to_version", "") is not None and body.get("stage") != "archived"
-        if kind == "stage.moving":
-            self.found.moves.append((seq, kind, _text(event_id), False))
-        if to_use or kind == "promotion.approved":
-            self.found.moves.append((seq, kind, _text(body["request_digest"]), True))
-        elif kind == "stage.moved":
-            self.found.moves.append((seq, kind, _text(body["claim"]), False))
 
 
 def _id_in(line: bytes) -> bytes:
@@ -831,8 +884,7 @@ class _Log:
         self.vkeys: list[str] = []
         self.gone: list[Span] = []
         self.expired: dict[bool, list[Span]] = {True: [], False: []}
-        self.requests: dict[str, set[str | None]] = {"stage.moving": set(), "promotion.approved": set()}
-        self.moved: list[int] = []
+        self.moves, self.unannounced = Moves(), list[str]()
         self.odd = list[tuple[int, str]]()
         self.by_hand: set[tuple[Any, ...]] = set()
         self.ids: set[bytes] = set()
@@ -863,16 +915,12 @@ class _Log:
             self.expired[seq < self.signed_size] += spans
         for kept, spans in self.expired.items():
             self.expired[kept] = _merged(spans)
-        for seq, kind, what, to_use in scan.moves:
-            if kind in self.requests:
-                self.requests[kind].add(what)
-            elif any(what not in known for name, known in self.requests.items() if to_use or name == "stage.moving"):
-                self.moved.append(seq)
+        self.unannounced += [gap for step in scan.moves if (gap := self.moves.take(step))]
         self.by_hand.update(scan.by_hand)
         self.ids.update(scan.ids[at : at + 16] for at in range(0, len(scan.ids), 16))
         self._clocks(scan)
-        facts = (self.gone, *self.expired.values(), *self.requests.values(), self.moved, self.vkeys, self.odd)
-        if sum(map(len, facts)) > _MOST_FACTS or len(self.vkeys) > _MOST_KEYS:
+        facts: tuple[Sequence[Any], ...] = (self.gone, *self.expired.values(), self.unannounced, self.vkeys, self.odd)
+        if sum(map(len, facts)) + len(self.moves) > _MOST_FACTS or len(self.vkeys) > _MOST_KEYS:
             raise Unreadable(f"the log names more than {_MOST_KEYS} keys, or says more than {_MOST_FACTS} things about itself: "
                              "no honest one does")
 
@@ -940,7 +988,7 @@ class _Log:
             raise Tampered("its contents are gone and no audit.expired leaf that is signed says so" + (
                 "; one that is not signed yet does: ask for an export with a newer checkpoint" if unsigned else ""), unexplained)
         self._remarks()
-        missing = [f"number {seq}: a stage.moved, before it no stage.moving or no promotion.approved" for seq in self.moved]
+        missing = self.unannounced
         if self.account:
             missing += _unanswered(self.folder, self.ids, self.by_hand)
         events = f"{self.size} events, root {self.root.hex()}, log {self.manifest.origin}"
@@ -1075,6 +1123,7 @@ _ANSWERS = {
     "success": ("task.succeeded",), "failed": ("task.failed", "task.retrying"), "skipped": ("task.skipped",),
     "removed": ("task.skipped",), "upstream_failed": ("task.upstream_failed",),
 }
+_ENDED = ("success", "failed")
 
 
 def event_id(*parts: str | int) -> bytes:
@@ -1084,7 +1133,7 @@ def event_id(*parts: str | int) -> bytes:
 
 
 def _unanswered(folder: Path, ids: set[bytes], by_hand: set[tuple[Any, ...]]) -> list[str]:
-    """Name the tries in account.jsonl that no event answers. Raises Unreadable for lines that are no account."""
+    """Name the tries and runs in account.jsonl that no event answers. Raises Unreadable for lines that are no account."""
     missing = []
     with _opened(folder / "account.jsonl") as file:
         number = 0
@@ -1092,18 +1141,33 @@ def _unanswered(folder: Path, ids: set[bytes], by_hand: set[tuple[Any, ...]]) ->
             number += 1
             try:
                 said = _json(line)
-                task, state = _task(said), said["state"]
-                kinds = _ANSWERS.get(state or "", ())
-                answered = (*task, state) in by_hand or any(event_id(*task, kind) in ids for kind in kinds)
+                gap = _try_lacks(said, ids, by_hand) if "task_id" in said else _run_lacks(said, ids)
             except (AttributeError, KeyError, TypeError, ValueError):
-                raise Unreadable(f"line {number} of account.jsonl is no task try") from None
-            if kinds and not answered:
-                dag, run, name, attempt, index = task
-                mapped = f"[{index}]" if index != -1 else ""
-                missing.append(f"{dag} {run} {name}{mapped} try {attempt}: Airflow says {state}, no {kinds[0]}"[:600])
+                raise Unreadable(f"line {number} of account.jsonl is no task try and no run") from None
+            if gap is not None:
+                missing.append(gap[:600])
                 if len(missing) > _MOST_FACTS:
                     raise Unreadable(f"more than {_MOST_FACTS} lines of account.jsonl have no answer")
     return missing
+
+
+def _try_lacks(said: Any, ids: set[bytes], by_hand: set[tuple[Any, ...]]) -> str | None:
+    """Say which event a task try lacks, None if it lacks none."""
+    task, state = _task(said), said["state"]
+    kinds = _ANSWERS.get(state or "", ())
+    if (*task, state) in by_hand or any(event_id(*task, kind) in ids for kind in kinds) or not kinds:
+        return None
+    dag, run, name, attempt, index = task
+    mapped = f"[{index}]" if index != -1 else ""
+    return f"{dag} {run} {name}{mapped} try {attempt}: Airflow says {state}, no {kinds[0]}"
+
+
+def _run_lacks(said: Any, ids: set[bytes]) -> str | None:
+    """Say that a run lacks the event of its present end, None if it does not."""
+    dag, run, state, end = (_text(said[name]) for name in ("dag_id", "run_id", "state", "end"))
+    if state not in _ENDED or event_id(dag, run, "run.ended", state, end) in ids:
+        return None
+    return f"{dag} {run}: Airflow says the run ended as {state}, no run.ended"
 
 
 # ------------------------------------------------------------------------------------------------ an extract
