@@ -62,6 +62,16 @@ def test_nothing_is_due_before_its_time(store, make):
     assert retention.due(store, retention.load(), later(58)) == {}
 
 
+def test_what_is_in_force_does_not_expire(store, make):
+    """However old: inference asks for the approvals of what is live, and the next move begins where the last one ended."""
+    kinds = ("gate.verdict", "promotion.requested", "promotion.approved", "stage.moving", "stage.moved")
+    store.append_many([make(10 * version + place, kind, model="m", version=str(version))
+                       for version in (1, 2) for place, kind in enumerate(kinds)])
+    store.append_many([make(30, "stage.moved", model="other", version="2"), make(31, "gate.verdict", model="n", version="2")])
+    found = retention.due(store, retention.load(), later(130))
+    assert found == {"ai_act_documentation": [0, 1, 2, 3, 4, 11]}
+
+
 def test_expiry_drops_contents_keeps_hashes_and_is_an_event(store, make):
     kinds = ["task.started", "gate.verdict", "task.succeeded", "task.failed", "promotion.approved"]
     store.append_many([make(number, kind, model="m") for number, kind in enumerate(kinds)])

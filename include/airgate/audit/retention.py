@@ -25,6 +25,8 @@ FILE = Path(__file__).parents[2] / "compliance" / "retention.yaml"
 # An event holds 64 KiB; so many ranges of numbers fit.
 _RANGES = 1500
 _BATCH = 5000
+_SETTLING = ("stage.moved", "stage.reverted")
+_STANDS_ON = ("stage.", "promotion.", "gate.", "model.", "bundle.")
 # Model and version stay: by them what was registered once is still known. They name nobody.
 _GONE = ("entry", "dag_id", "run_id", "task_id", "map_index", "try_number")
 
@@ -80,17 +82,24 @@ def load(path: Path = FILE) -> Retention:
 
 
 def due(store: AuditStore, retention: Retention, now: datetime) -> dict[str, list[int]]:
-    """Give the seqs of the events whose time is over, by class, in the order of seq. By the store's clock."""
-    query = select(EVENTS.c.seq, EVENTS.c.kind, EVENTS.c.model, EVENTS.c.stored_at).where(EVENTS.c.entry.is_not(None))
+    """Give the seqs of the events whose time is over, by class, in the order of seq. By the store's clock.
+
+    What is in force has no age: the newest move of each model's stages, and what the version that it was about stands on.
+    """
+    query = select(EVENTS.c.seq, EVENTS.c.kind, EVENTS.c.model, EVENTS.c.version, EVENTS.c.stored_at).where(EVENTS.c.entry.is_not(None))
     oldest = min((one.months for one in retention.classes.values()), default=0)
     query = query.where(EVENTS.c.stored_at < time_text(_months_before(now, oldest))).order_by(EVENTS.c.seq)
     limits = {name: time_text(_months_before(now, one.months)) for name, one in retention.classes.items()}
 
     def work(connection: Connection) -> dict[str, list[int]]:
         found: dict[str, list[int]] = {}
+        moves = select(EVENTS.c.seq, EVENTS.c.model, EVENTS.c.version).where(EVENTS.c.kind.in_(_SETTLING)).order_by(EVENTS.c.seq)
+        in_force = {row.model: row for row in connection.execute(moves)}
         for row in connection.execute(query):
             name = retention.class_of(row.kind, row.model)
-            if name is not None and row.stored_at < limits[name]:
+            newest = in_force.get(row.model)
+            kept = newest and (row.seq == newest.seq or (row.version == newest.version and row.kind.startswith(_STANDS_ON)))
+            if name is not None and not kept and row.stored_at < limits[name]:
                 found.setdefault(name, []).append(row.seq)
         return found
 
