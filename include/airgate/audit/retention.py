@@ -86,7 +86,8 @@ def due(store: AuditStore, retention: Retention, now: datetime) -> dict[str, lis
 
     What is in force has no age: the newest move of each model's stages, and what the version that it was about stands on.
     """
-    query = select(EVENTS.c.seq, EVENTS.c.kind, EVENTS.c.model, EVENTS.c.version, EVENTS.c.stored_at).where(EVENTS.c.entry.is_not(None))
+    query = select(EVENTS.c.seq, EVENTS.c.kind, EVENTS.c.model, EVENTS.c.version, EVENTS.c.stored_at)
+    query = query.where(EVENTS.c.entry.is_not(None))
     oldest = min((one.months for one in retention.classes.values()), default=0)
     query = query.where(EVENTS.c.stored_at < time_text(_months_before(now, oldest))).order_by(EVENTS.c.seq)
     limits = {name: time_text(_months_before(now, one.months)) for name, one in retention.classes.items()}
