@@ -51,8 +51,8 @@ def test_it_is_on_record_with_its_reason_its_approvals_and_its_review(place: Pla
     [moved] = place.events(rolled_back, "stage.moved")
     [before] = [one.event for one in place.audit.events(kind="stage.moved", model=MODEL, before=1_000_000)
                 if one.event.body["to_version"] == "1" and one.event.body["cause"] == "promotion"]
-    assert (moved.actor.name, moved.body["cause"], moved.body["from_version"], moved.body["to_version"], moved.body["reason"]) == (
-        "ana", "rollback", "2", "1", REASON)
+    assert (moved.actor.name, moved.body["cause"], moved.body["reason"]) == ("ana", "rollback", REASON)
+    assert (moved.body["from_version"], moved.body["to_version"]) == ("2", "1")
     assert (moved.body["request_digest"], moved.body["approved_by"]) == (before.body["request_digest"], str(before.event_id))
     [review] = place.events(rolled_back, "stage.reviewed")
     assert (review.actor.name, review.body["answer"], review.body["problem"]) == ("omar", "agreed", None)
