@@ -22,6 +22,9 @@ CREATE INDEX airgate_events_by_run ON airgate_events (dag_id, run_id, seq);
 -- Decisions are few and much asked for; of the ordinary life of tasks one asks by run.
 CREATE INDEX airgate_events_by_kind ON airgate_events (kind, seq)
   WHERE kind NOT IN ('task.started', 'task.succeeded', 'task.skipped');
+-- What registered a version is the first success that names it.
+CREATE INDEX airgate_events_by_version ON airgate_events (model, version, seq)
+  WHERE kind = 'task.succeeded' AND version IS NOT NULL;
 ALTER TABLE airgate_head SET (fillfactor = 50);
 
 CREATE TABLE airgate_tree (
