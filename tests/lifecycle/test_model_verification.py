@@ -1,7 +1,9 @@
 """What is in production must verify: signature, record, stage, promotion, approvals; and what breaks each."""
 
+import sqlite3
 from base64 import b64encode
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +21,7 @@ from airgate.lifecycle.live import LiveModelOperator
 from airgate.lifecycle.model_verification import Verification, trusted, verify_version
 from airgate.runtime.live import check_live, live_of
 from airgate.signatures import keys, private_key, statement
-from airgate.signatures.statement import Promotion, Statement
+from airgate.signatures.statement import Promotion, Registration, Statement
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 CHECKS = ["registration", "record", "stage", "promotion", "approvals", "mlflow", "files"]
@@ -71,6 +73,21 @@ def test_everything_verifies_and_inference_gets_the_signature(promoted: House, s
     assert said.files == FILES and isinstance(said.predicate, Promotion) and said.predicate.stage == "production"
     moved = promoted.log.events(kind="stage.moved")[-1].event
     assert moved.body["signature"] == str(signed.promotion_of(promoted.log, MODEL, "1", moved.body["request_digest"]).event_id)
+
+
+def test_the_record_of_a_registration_may_expire_before_its_version_does(promoted: House) -> None:
+    said = sign.registration(promoted.log, MODEL, "1").predicate
+    assert isinstance(said, Registration)
+    with closing(sqlite3.connect(promoted.folder / "audit.db")) as database, database:
+        for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            database.execute(f"DROP TRIGGER {name}")
+        drop = f"SET entry = NULL WHERE event_id = '{said.register_event}'"
+        assert database.execute(f"UPDATE airgate_events {drop}").rowcount == 1
+    found = verify(promoted)
+    assert found.ok and "whose contents have expired; the signature keeps what it said" in found.lines()[1]
+    with closing(sqlite3.connect(promoted.folder / "audit.db")) as database, database:
+        database.execute(f"DELETE FROM airgate_events WHERE event_id = '{said.register_event}'")
+    assert "the audit log does not have event" in failed(verify(promoted))["record"]
 
 
 def test_names_of_people_are_sealed_in_what_is_signed(promoted: House) -> None:

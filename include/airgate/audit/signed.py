@@ -29,6 +29,16 @@ def envelope_of(event: AuditEvent | None) -> dict[str, Any] | None:
     return envelope if isinstance(envelope, dict) else None
 
 
+def is_expired(store: "AuditStore", event_id: str) -> bool:
+    """Whether the log has this event and its contents were dropped, as its retention says. Raises AuditError."""
+    from sqlalchemy import select
+
+    from airgate.audit.schema import EVENTS
+
+    query = select(EVENTS.c.seq).where(EVENTS.c.event_id == event_id, EVENTS.c.entry.is_(None))
+    return store.database.transact(lambda connection: connection.execute(query).first(), write=False) is not None
+
+
 def _newest(store: "AuditStore", model: str, version: str, kind: Kind, request_digest: str | None = None) -> AuditEvent | None:
     for stored in store.events(model=model, kind="model.signed", newest_first=True):
         event, body = stored.event, stored.event.body

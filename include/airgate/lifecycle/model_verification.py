@@ -112,8 +112,10 @@ def _record(log: "AuditStore", said: Statement | None) -> str:
     assert said is not None and isinstance(said.predicate, Registration)  # noqa: S101  for the type checker
     about = said.predicate
     stored = log.get(about.register_event)
+    if stored is None and signed.is_expired(log, about.register_event):
+        return f"registered by event {about.register_event}, whose contents have expired; the signature keeps what it said"
     if stored is None:
-        raise SignatureError(f"the audit log no longer has event {about.register_event}, on which the registration stands.")
+        raise SignatureError(f"the audit log does not have event {about.register_event}, on which the registration stands.")
     event, facts = stored.event, stored.event.body.get("facts")
     if event.kind != "task.succeeded" or event.source != "operator" or not isinstance(facts, dict):
         raise SignatureError(f"event {about.register_event} is no record of a step's success, so nothing was registered by it.")
