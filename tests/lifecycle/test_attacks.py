@@ -246,6 +246,7 @@ def matrix() -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.attack("an approval: {name}")
 def test_an_attack_is_refused_with_its_reason_and_moves_nothing(name: str, scene: Scene, matrix: dict[str, str]) -> None:
     attacked, expected = ATTACKS[name]
     outcome = attacked(scene)

@@ -135,6 +135,7 @@ def hint(files: dict[str, bytes]) -> None:
     (lambda files: files.update({"bundle.json": b"{}"}), "tampered", "bundle.json cannot be read: this is no DSSE envelope"),
     (lambda files: files.update({"bundle.json": b"[" * 100_000}), "tampered", "bundle.json cannot be read"),
 ], ids=["model", "report", "log", "statement", "extra file", "missing file", "no statement", "spelling", "no envelope", "deep"])
+@pytest.mark.attack("a bundle is changed")
 def test_what_was_changed_is_refused(bundle: Path, sources: bundle_sources.Sources, tmp_path: Path, change: Change, reason: str,
                                      text: str) -> None:
     with pytest.raises(BundleError, match=text) as found:
@@ -142,6 +143,7 @@ def test_what_was_changed_is_refused(bundle: Path, sources: bundle_sources.Sourc
     assert found.value.reason == reason
 
 
+@pytest.mark.attack("a bundle is truncated")
 def test_a_truncated_bundle_is_refused(bundle: Path, sources: bundle_sources.Sources, tmp_path: Path) -> None:
     (tmp_path / "b.zip").write_bytes(bundle.read_bytes()[:-1000])
     with pytest.raises(BundleError, match="does not end as a bundle does: it was cut off") as found:
@@ -149,6 +151,7 @@ def test_a_truncated_bundle_is_refused(bundle: Path, sources: bundle_sources.Sou
     assert found.value.reason == "truncated"
 
 
+@pytest.mark.attack("a bundle is a bomb, or leads out of its folder")
 def test_a_bomb_and_a_path_that_leads_out_are_refused(sources: bundle_sources.Sources, tmp_path: Path) -> None:
     for name, method, reason in (("model/model.ubj", zipfile.ZIP_DEFLATED, "too large"), ("../model.ubj", 0, "unsafe name")):
         with zipfile.ZipFile(tmp_path / "b.zip", "w", method) as archive:
@@ -158,6 +161,7 @@ def test_a_bomb_and_a_path_that_leads_out_are_refused(sources: bundle_sources.So
         assert found.value.reason == reason
 
 
+@pytest.mark.attack("a stranger signs a changed bundle")
 def test_a_stranger_who_signs_a_changed_bundle_is_refused(bundle: Path, sources: bundle_sources.Sources, tmp_path: Path) -> None:
     stranger = keys.signer_of(Ed25519PrivateKey.generate(), "staging")
     path = rewritten(bundle, tmp_path / "b.zip", with_pickle, stranger)
@@ -221,6 +225,7 @@ def without_verdict(files: dict[str, bytes]) -> None:
     (lambda files: files.pop("log/manifest.json"), "tampered", "its log cannot be read: "),
     (lambda files: files.pop("reports/evaluation.json"), "incomplete", "it lacks reports/evaluation.json"),
 ], ids=["weights", "evaluation", "candidate", "leaf", "no proofs", "no log", "no evaluation"])
+@pytest.mark.attack("the source's key signs what its log does not say")
 def test_whoever_holds_the_source_s_key_cannot_say_what_its_log_does_not(
         bundle: Path, template: Installation, sources: bundle_sources.Sources, tmp_path: Path, change: Change, reason: str,
         text: str) -> None:
@@ -266,6 +271,7 @@ def test_a_statement_that_contradicts_the_log_or_the_calendar(
 
 @given(st.data())
 @settings(max_examples=25)
+@pytest.mark.attack("any byte of a bundle is changed")
 def test_no_byte_of_a_bundle_is_free(bundle: Path, template: Installation, data: st.DataObject) -> None:
     log = tuple(checkpoints.keys_in_force(template.log))
     there = {"staging": bundle_sources.Source("staging", (real_signer(template).public,), log)}

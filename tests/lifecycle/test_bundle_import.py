@@ -123,6 +123,7 @@ def test_from_one_installation_to_the_next_and_on(
     assert ("trained", "mia") in people
 
 
+@pytest.mark.attack("a bundle is replayed")
 def test_a_bundle_is_taken_once(bundle: Path, there: Installation, context: Context) -> None:
     digest = stored(bundle)
     first = take(context, digest)
@@ -145,6 +146,7 @@ def test_what_is_refused_is_on_record_and_leaves_no_import(
     assert not there.log.events(kind="bundle.imported")
 
 
+@pytest.mark.attack("a bundle is given to another model")
 def test_the_dag_of_another_model_refuses_it(there: Installation, context: Context, bundle: Path) -> None:
     from airgate.authoring.catalog import model
 

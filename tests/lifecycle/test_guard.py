@@ -143,6 +143,7 @@ def test_what_was_promoted_is_left_alone(live: Place) -> None:
 
 
 @on_both
+@pytest.mark.attack("the alias is moved by hand")
 def test_an_alias_moved_by_hand_is_put_back_and_is_on_record_before_and_after(live: Place) -> None:
     live.mlflow.set_registered_model_alias(live.model, "production", "1")
     seen = live.watch()
@@ -162,6 +163,7 @@ def test_the_same_change_a_second_time_is_a_second_record(live: Place) -> None:
 
 
 @on_both
+@pytest.mark.attack("the alias is taken away, or put on another stage")
 def test_an_alias_taken_away_and_one_that_nobody_put_there(live: Place) -> None:
     live.mlflow.delete_registered_model_alias(live.model, "production")
     live.mlflow.set_registered_model_alias(live.model, "staging", "1")
@@ -202,6 +204,7 @@ def test_tags_of_ours_are_set_again_and_those_of_others_stay(live: Place) -> Non
         {"airgate.digest": "sha256:1", "airgate.more": "x", "airgate.stage": "archived", "airgate.window_end": None})
 
 
+@pytest.mark.attack("the digest tag and the alias are changed at once")
 def test_digest_and_alias_changed_at_once_are_both_put_back(live: Place) -> None:
     live.mlflow.set_registered_model_alias(live.model, "production", "1")
     live.mlflow.set_model_version_tag(live.model, "2", "airgate.digest", "sha256:forged")
@@ -227,6 +230,7 @@ def test_a_version_from_before_signatures_has_its_digest_and_run_guarded(place: 
 
 
 @on_both
+@pytest.mark.attack("a version is made by hand")
 def test_a_version_made_by_hand_is_told_once_and_left(live: Place) -> None:
     live.mlflow.create_model_version(live.model, "s3://mine", tags=live.tags("2"))
     [line] = live.watch().lines()
@@ -237,6 +241,7 @@ def test_a_version_made_by_hand_is_told_once_and_left(live: Place) -> None:
 
 
 @on_both
+@pytest.mark.attack("the approved version is deleted")
 def test_an_approved_version_that_was_deleted_blocks_and_takes_its_alias_along(live: Place) -> None:
     live.mlflow.delete_model_version(live.model, "2")
     seen = live.watch()
@@ -263,6 +268,7 @@ def test_an_approved_version_that_was_deleted_blocks_and_takes_its_alias_along(l
 
 
 @on_both
+@pytest.mark.attack("the model is deleted and made again")
 def test_a_model_deleted_and_made_again_is_not_the_one_that_was_approved(live: Place) -> None:
     live.mlflow.delete_registered_model(live.model)
     assert [change.what for change, _ in live.watch().found] == ["model.deleted"]
@@ -316,6 +322,7 @@ class Interrupted(Registry):
 
 
 @on_both
+@pytest.mark.attack("a slow guard meets a promotion")
 def test_a_guard_that_is_slow_does_not_undo_a_promotion(live: Place) -> None:
     live.train("3")
     live.mlflow.set_registered_model_alias(live.model, "production", "1")

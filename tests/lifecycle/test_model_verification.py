@@ -177,6 +177,7 @@ def test_a_changed_manifest_is_not_signed(house: House, spec: ModelSpec) -> None
 # ------------------------------------------------------------------------------------------------ attacks
 
 
+@pytest.mark.attack("a stranger signs")
 def test_a_stranger_with_the_log_in_hand_signs_nothing_that_counts(promoted: House) -> None:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -193,6 +194,7 @@ def test_moved_by_hand_in_mlflow(promoted: House, spec: ModelSpec) -> None:
     assert failed(verify(promoted, "2"))["stage"] == "production holds version 1 by the audit log."
 
 
+@pytest.mark.attack("a model's files are changed")
 def test_changed_files_are_named(promoted: House) -> None:
     changed = {**FILES, "model.ubj": "sha256:" + "c" * 64, "extra.pkl": "sha256:" + "d" * 64}
     assert "changed: model.ubj; not signed: extra.pkl" in failed(verify(promoted, files=changed))["files"]
@@ -234,6 +236,7 @@ def approved(house: House, **changes: Any) -> str:
     (lambda house: {"approvals": [cited(house, "promotion.approved")[0], approved(house, at="2099-01-01T00:00:00Z")]},
      "approvals", "the approval by risk_officer was given after the request had expired"),
 ])
+@pytest.mark.attack("a promotion that is signed but does not hold")
 def test_a_promotion_that_does_not_hold(promoted: House, changes: Callable[[House], dict[str, Any]], check: str,
                                         message: str) -> None:
     """Whoever has the key could sign it, and it is in the log: the rules of approval still do not allow it."""
@@ -242,6 +245,7 @@ def test_a_promotion_that_does_not_hold(promoted: House, changes: Callable[[Hous
     assert message in failed(verify(promoted))[check]
 
 
+@pytest.mark.attack("approvals of another request are signed")
 def test_approvals_of_another_request_do_not_count(promoted: House, spec: ModelSpec, context: Context) -> None:
     assert promote(promoted, spec, context, "2", "p2")["outcome"] == "applied"
     digest = promoted.log.events(kind="stage.moved")[-1].event.body["request_digest"]
@@ -252,6 +256,7 @@ def test_approvals_of_another_request_do_not_count(promoted: House, spec: ModelS
         "approvals": "the approval by ml_engineer, risk_officer was given for another request."}
 
 
+@pytest.mark.attack("the signature in the log is changed")
 def test_an_envelope_changed_in_the_log(promoted: House, spec: ModelSpec, context: Context) -> None:
     event = signed.registration_of(promoted.log, MODEL, "1")
     assert event is not None

@@ -69,6 +69,7 @@ SCHEDULES = st.lists(st.sampled_from(sorted(RUNS)), max_size=60)
 
 @settings(max_examples=20)
 @given(schedule=SCHEDULES)
+@pytest.mark.attack("two promotions race")
 def test_of_racing_promotions_one_wins_and_the_others_are_told_who(new_world: Fresh, schedule: list[str]) -> None:
     world = new_world()
     processes = {run: world.promotion(run, to) for run, to in RUNS.items()}
@@ -89,6 +90,7 @@ def test_of_racing_promotions_one_wins_and_the_others_are_told_who(new_world: Fr
 @settings(max_examples=20)
 @given(schedule=SCHEDULES, kills=st.dictionaries(st.sampled_from(sorted(RUNS)), st.integers(0, 25)),
        deleted=st.none() | st.tuples(st.sampled_from(["1", "2", "3"]), st.integers(0, 40)))
+@pytest.mark.attack("a crash anywhere, and versions vanish")
 def test_killed_anywhere_with_versions_vanishing_the_next_one_finishes_or_reverts(
         new_world: Fresh, schedule: list[str], kills: dict[str, int], deleted: tuple[str, int] | None) -> None:
     world = new_world()
@@ -114,6 +116,7 @@ def test_killed_anywhere_with_versions_vanishing_the_next_one_finishes_or_revert
 
 
 @pytest.mark.parametrize("finisher", ["p1", "guard"])
+@pytest.mark.attack("a crash at each step of a move")
 def test_a_crash_between_any_two_steps(new_world: Fresh, finisher: str) -> None:
     """Version 2 replaces 1 and is killed before each of its steps in turn; its next try, or somebody else, comes along."""
     before, kill_at, killed = new_world(), 0, True
@@ -240,6 +243,7 @@ def test_somebody_who_never_stops_writing_the_alias(world: World) -> None:
     assert moved_to(world.promotion("p0", "1").run().result) == "1"
 
 
+@pytest.mark.attack("two promotions race, on PostgreSQL")
 def test_real_writers_on_postgresql(request: pytest.FixtureRequest, new_world: Fresh) -> None:
     """The same race on the other database, with threads that really overlap."""
     url: str = request.getfixturevalue("postgres")
@@ -260,6 +264,7 @@ def test_real_writers_on_postgresql(request: pytest.FixtureRequest, new_world: F
     check(world)
 
 
+@pytest.mark.attack("one version archived and promoted at once")
 def test_archiving_and_promoting_one_version_at_once(new_world: Fresh) -> None:
     """One chain a model, not one a stage: whichever comes first, the other is refused."""
     outcomes = set()

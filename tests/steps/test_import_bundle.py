@@ -64,6 +64,7 @@ def test_files_that_are_not_the_model_s_are_refused(tmp_path, model_folder):
         import_bundle.unpack(told(tmp_path, model_folder, model_digest=GATES), context(tmp_path))
 
 
+@pytest.mark.attack("a pickle that its source signed")
 def test_a_pickle_that_its_source_signed_is_refused(tmp_path, model_folder):
     folder = tmp_path / "pickled"
     folder.mkdir()

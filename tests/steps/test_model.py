@@ -103,6 +103,7 @@ def edit(folder, **changes):
     (lambda f: (f / "model.pkl").write_bytes(b"x"), "not allowed: model.pkl"),
     (lambda f: (f / "more").mkdir(), "not allowed: more"),
 ])
+@pytest.mark.attack("a file is added to a model, or taken away")
 def test_a_strange_folder_is_refused(model, tmp_path, spoil, said):
     model.save(tmp_path)
     spoil(tmp_path)
@@ -148,6 +149,7 @@ def test_importance_names_columns(trees):
     assert next(iter(trees.importance())) in ("a", "b")
 
 
+@pytest.mark.attack("a pickle in the place of the weights")
 def test_a_pickle_in_the_place_of_the_weights_is_refused_before_anything_reads_it(model, tmp_path):
     model.save(tmp_path)
     weights = tmp_path / model.weights_file

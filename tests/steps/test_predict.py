@@ -207,6 +207,7 @@ def test_what_a_model_gives_must_be_probabilities(tmp_path):
         scorer(Odd()).score([(tmp_path / "rows.parquet", "rows")], date(2026, 1, 2), tmp_path / "out.parquet")
 
 
+@pytest.mark.attack("inference: a bit of the model is flipped")
 def test_changed_model_files_score_nothing(registered, call, tmp_path):
     weights = registered[2] / XGBoostModel.weights_file
     sound = weights.read_bytes()
@@ -219,6 +220,7 @@ def test_changed_model_files_score_nothing(registered, call, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.attack("inference: files and digest are exchanged together")
 def test_files_that_were_exchanged_together_with_their_digest_score_nothing(registered, tmp_path):
     uri, live, folder = registered
     weights = folder / XGBoostModel.weights_file
@@ -250,6 +252,7 @@ def test_files_that_were_exchanged_together_with_their_digest_score_nothing(regi
     (lambda live, files: promotion_of(live, files, version="2"), "its signature is of diagnosis_classifier version 2"),
     (lambda live, files: live["signature"] | {"payload": "YQ=="}, "does not fit the signed text: one of them was changed"),
 ], ids=["none", "another key", "another environment", "registered only", "another stage", "another version", "changed"])
+@pytest.mark.attack("inference: no signed promotion")
 def test_without_a_signed_promotion_nothing_is_scored(registered, tmp_path, signature, message):
     uri, live, folder = registered
     with pytest.raises(SignatureError, match=message):
@@ -258,6 +261,7 @@ def test_without_a_signed_promotion_nothing_is_scored(registered, tmp_path, sign
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.attack("inference: approved in another environment")
 def test_what_another_environment_approved_is_not_approved_here(registered, tmp_path, monkeypatch):
     uri, live, folder = registered
     monkeypatch.setenv("AIRGATE_MODEL_TRUST", f"{SIGNER.public.text()} {STAGING.public.text()}")

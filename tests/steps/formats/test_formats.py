@@ -80,6 +80,7 @@ def test_what_the_libraries_write_is_told_by_its_bytes(name: Format) -> None:
 
 
 @pytest.mark.parametrize("name", DISGUISED)
+@pytest.mark.attack("a pickle in disguise")
 def test_a_pickle_is_refused_however_it_is_named_and_wrapped(name: str) -> None:
     data, said = DISGUISED[name]
     with pytest.raises(ArtifactError, match=f"model.ubj: .*{said}.* Allowed: ONNX, XGBoost JSON.*Model.save.. does"):
@@ -101,6 +102,7 @@ def both(call: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("after", [b".", b"", b"\xff"])
+@pytest.mark.attack("a safetensors file that is a pickle too")
 def test_a_safetensors_file_that_is_a_pickle_too_is_refused(after: bytes) -> None:
     assert list(safetensors.numpy.load(both(CALL + after))) == ["a"]
     assert pickle.loads(both(CALL + b".")) == 4
