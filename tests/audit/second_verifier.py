@@ -5,6 +5,7 @@ next to the page: section and rule numbers are the page's. Where the page leaves
 """
 
 import base64
+import bisect
 import collections.abc
 import contextlib
 import dataclasses
@@ -12,6 +13,7 @@ import datetime
 import functools
 import hashlib
 import hmac
+import itertools
 import json
 import pathlib
 import re
@@ -85,6 +87,7 @@ class Note:
     size: int
     root: bytes
     previous: bytes | None
+    time: datetime.datetime
     signatures: list[tuple[str, bytes]]
 
 
@@ -192,9 +195,9 @@ def parse_note(raw: bytes, where: str) -> Note:
         signatures = [(line[1], parse_base64(line[2])) for line in map(SIGNATURE_LINE.fullmatch, lines) if line]
         if not match or rest or not 1 <= len(lines) <= 100 or len(signatures) != len(lines):
             raise ValueError("wrong lines")
-        parse_time(match[5])
+        time = parse_time(match[5])
         root, previous = parse_base64(match[3], 32), parse_base64(match[4], 32) if match[4] else None
-        return Note(where, raw, f"{text}\n".encode(), match[1], int(match[2]), root, previous, signatures)
+        return Note(where, raw, f"{text}\n".encode(), match[1], int(match[2]), root, previous, time, signatures)
     except BAD_INPUT as error:
         raise Tampered(f"{where} does not have the form of a checkpoint: {error}") from error
 
@@ -373,14 +376,42 @@ def check_anchors(notes: list[Note], anchors: collections.abc.Sequence[pathlib.P
             raise Tampered(f"{where} is not byte for byte the checkpoint of that size")
 
 
-def check_expired(leaves: list[Leaf], signed: int) -> None:
+def earliest_times(leaves: list[Leaf], notes: list[Note]) -> dict[int, datetime.datetime]:
+    """When each leaf without contents was stored at the earliest (section 8); those of which nothing is known are left out."""
+    pairs = [(note.size, note.time) for note in notes]
+    for before, leaf in itertools.pairwise(leaves):
+        if before.stored_at is not None and leaf.stored_at is None:
+            pairs.append((leaf.seq, before.stored_at))
+    pairs.sort()
+    corrected = list(itertools.accumulate((time for _, time in reversed(pairs)), min))[::-1]
+    known = [bisect.bisect_right(pairs, leaf.seq, key=lambda pair: pair[0]) for leaf in leaves]
+    return {leaf.seq: corrected[count - 1] for leaf, count in zip(leaves, known, strict=True) if leaf.stored_at is None and count}
+
+
+def find_limit(months: typing.Any, notes: list[Note], seq: int) -> datetime.datetime:
+    """The limit of the audit.expired leaf `seq` (section 8). One of BAD_INPUT if its months are none, or go back too far."""
+    if type(months) is not int or not 1 <= months <= 1200:
+        raise ValueError("not a number of months")
+    signed = next(note.time for note in notes if note.size > seq)
+    years, month = divmod(signed.year * 12 + signed.month - 1 - months, 12)
+    return signed.replace(year=years, month=month + 1, day=1) + datetime.timedelta(days=signed.day - 1 + 1)
+
+
+def check_expired(leaves: list[Leaf], notes: list[Note]) -> None:
     """Rule 6. GUESS: a range in another form, or that is not all below its leaf, explains nothing; its neighbours still do."""
     dropped = [leaf.seq for leaf in leaves if leaf.stored_at is None]
-    for leaf in leaves[:signed] if dropped else []:
-        ranges = leaf.event["body"].get("ranges") if leaf.kind == "audit.expired" else []
+    earliest = earliest_times(leaves, notes)
+    for leaf in leaves[: notes[-1].size] if dropped else []:
+        body = leaf.event["body"] if leaf.kind == "audit.expired" else {}
+        ranges = body.get("ranges")
+        try:
+            limit = find_limit(body.get("months"), notes, leaf.seq)
+        except BAD_INPUT:
+            continue
+        old = {seq for seq in dropped if seq not in earliest or earliest[seq] <= limit}
         for pair in ranges if isinstance(ranges, list) else []:
             if isinstance(pair, list) and [type(end) for end in pair] == [int, int] and pair[1] < leaf.seq:
-                dropped = [seq for seq in dropped if not pair[0] <= seq <= pair[1]]
+                dropped = [seq for seq in dropped if seq not in old or not pair[0] <= seq <= pair[1]]
     if dropped:
         raise Tampered(f"leaf {dropped[0]} has no contents, and no audit.expired leaf that counts says why")
 
@@ -470,7 +501,7 @@ def verify_export(
     odd = check_notes(notes, leaves, trusted)
     check_anchors(notes, anchors, leaves)
     signed = notes[-1].size if notes else 0
-    check_expired(leaves, signed)
+    check_expired(leaves, notes)
     account = export / "account.jsonl"
     gaps = find_gaps(read_lines(account) if account.exists() else [], leaves)
     summary = f"{len(leaves)} leaves and {len(notes)} checkpoints; not signed yet: the last {len(leaves) - signed} leaves"

@@ -1,13 +1,18 @@
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.audit import second_verifier
+from tests.audit.under_attack import InDatabase
 
-from airgate.audit import retention
+from airgate.audit import checkpoints, retention, signing, trust, verifier
 from airgate.audit.event import KINDS, Actor
 from airgate.audit.expired import Expired
+from airgate.audit.export import export
 from airgate.audit.schema import EVENTS
 from airgate.errors import ConfigError
 
@@ -17,6 +22,17 @@ NOW = datetime.now(UTC)
 
 def later(months):
     return NOW + timedelta(days=31 * months + 5)
+
+
+@pytest.fixture
+def age(url):
+    """Lets what is in the log have been stored so many months ago."""
+
+    def change(months):
+        with closing(InDatabase(url)) as place:
+            place.age(31 * months + 5)
+
+    return change
 
 
 def test_every_kind_has_a_class_in_the_file_that_is_shipped():
@@ -72,15 +88,16 @@ def test_what_is_in_force_does_not_expire(store, make):
     assert found == {"ai_act_documentation": [0, 1, 2, 3, 4, 11]}
 
 
-def test_expiry_drops_contents_keeps_hashes_and_is_an_event(store, make):
+def test_expiry_drops_contents_keeps_hashes_and_is_an_event(store, make, age):
     kinds = ["task.started", "gate.verdict", "task.succeeded", "task.failed", "promotion.approved"]
     store.append_many([make(number, kind, model="m") for number, kind in enumerate(kinds)])
+    age(61)
     leaves = [stored.leaf_hash for stored in store.events()]
     root = store.root_at(5)
-    assert retention.due(store, retention.load(), later(61)) == {"default": [0, 2, 3]}
-    assert retention.announce(store, retention.load(), later(61), by=KEEPER) == 3
-    assert retention.drop(store, retention.load(), later(61), 5) == 0  # no checkpoint covers the announcement
-    assert retention.drop(store, retention.load(), later(61), 6) == 3
+    assert retention.due(store, retention.load(), NOW) == {"default": [0, 2, 3]}
+    assert retention.announce(store, retention.load(), NOW, by=KEEPER) == 3
+    assert retention.drop(store, retention.load(), NOW, 5) == 0  # no checkpoint covers the announcement
+    assert retention.drop(store, retention.load(), NOW, 6) == 3
     assert [stored.seq for stored in store.events()] == [1, 4, 5]
     record = store.events(kind="audit.expired")[0].event
     assert record.body == {"class": "default", "months": 60, "rule": "our own default, five years", "ranges": [[0, 0], [2, 3]]}
@@ -91,30 +108,50 @@ def test_expiry_drops_contents_keeps_hashes_and_is_an_event(store, make):
     assert store.root_at(5) == root
     assert store.verify().line() == "integrity: ok"
     assert store.append(make(0, "task.started", model="m")) == 0  # a repetition is still known
-    assert retention.announce(store, retention.load(), later(61), by=KEEPER) == 0
-    assert retention.announce(store, retention.load(), later(121), by=KEEPER) == 2
-    assert retention.drop(store, retention.load(), later(121), store.head()[0]) == 2
-    assert store.verify().ok
+    assert retention.announce(store, retention.load(), NOW, by=KEEPER) == 0
 
 
-def test_expiry_that_was_interrupted_goes_on(store, make):
+@pytest.mark.parametrize("months", [61, 121])
+def test_an_expired_log_verifies_here_and_outside(store, make, age, tmp_path, months):
+    """Old events of two classes around a key on record, and young ones after."""
+    key = signing.signer_of(Ed25519PrivateKey.generate(), "audit.example.org/airgate")
+    store.append_many([make(number, "gate.verdict" if number % 2 else "task.failed") for number in range(6)])
+    age(months)
+    checkpoints.checkpoint(store, key)
+    store.append_many([make(number) for number in range(10, 13)])
+    announced = retention.announce(store, retention.load(), datetime.now(UTC), by=KEEPER)
+    signed = checkpoints.checkpoint(store, key).size
+    dropped = retention.drop(store, retention.load(), datetime.now(UTC), signed)
+    assert dropped == announced == (3 if months == 61 else 6)
+    assert trust.verify(store, key.public).ok
+    folder = export(store, tmp_path / "export", origin=key.public.name).folder
+    found = verifier.verify(folder, [key.public])
+    assert found.word == "ok"
+    assert (f"the contents of {dropped} events have expired; their hashes are there. They had to be kept for 60 months or longer"
+            ": so say the log's audit.expired leaves") in found.notices
+    assert second_verifier.verify(folder, [key.public.text()])[0] == "ok"
+
+
+def test_expiry_that_was_interrupted_goes_on(store, make, age):
     store.append_many([make(number) for number in range(6)])
+    age(61)
     times = retention.load()
-    assert retention.announce(store, times, later(61), by=KEEPER) == 6  # and then it was killed
+    assert retention.announce(store, times, NOW, by=KEEPER) == 6  # and then it was killed
     assert store.verify().ok
-    assert retention.announce(store, times, later(61), by=KEEPER) == 0
-    assert retention.drop(store, times, later(61), store.head()[0]) == 6
+    assert retention.announce(store, times, NOW, by=KEEPER) == 0
+    assert retention.drop(store, times, NOW, store.head()[0]) == 6
     assert len(store.events(kind="audit.expired")) == 1
     assert store.verify().ok
 
 
 def test_an_announcement_drops_nothing_whose_time_is_not_over(store, make):
-    """Whoever can append could announce the whole log."""
+    """Whoever can append could announce the whole log. No verifier would believe it, so nothing goes by it, then or later."""
     store.append_many([make(number) for number in range(4)])
     times = retention.load()
     store.append(retention._event("default", times.classes["default"], [[0, 3]], NOW, KEEPER))
     assert retention.drop(store, times, NOW, store.head()[0]) == 0
-    assert retention.drop(store, times, later(61), store.head()[0]) == 4
+    assert retention.drop(store, times, later(61), store.head()[0]) == 0
+    assert retention.announce(store, times, later(61), by=KEEPER) == 4  # it is announced anew
 
 
 def test_contents_that_go_without_a_record_are_found(store, make):
@@ -130,16 +167,24 @@ def test_what_is_unexplained_is_the_first_that_no_range_covers(without, drawn):
     ranges = [[first, first + more] for first, more in drawn]
     expired = Expired()
     for seq in sorted(without):
-        expired.gone(seq)
-    expired.read(100, {"kind": "audit.expired", "body": {"ranges": ranges}})
+        expired.gone(seq, "")
+    expired.read(100, {"kind": "audit.expired", "body": {"months": 60, "ranges": ranges}})
     covered = {seq for first, last in ranges for seq in range(first, last + 1)}
     assert expired.unexplained() == min(without - covered, default=None)
 
 
 def test_a_range_into_the_future_explains_nothing():
     expired = Expired()
-    expired.gone(4)
-    expired.read(5, {"kind": "audit.expired", "body": {"ranges": [[0, 10**12], [5, 5]]}})
+    expired.gone(4, "")
+    expired.read(5, {"kind": "audit.expired", "body": {"months": 60, "ranges": [[0, 10**12], [5, 5]]}})
+    assert expired.unexplained() == 4
+
+
+@pytest.mark.parametrize("months", [None, 0, 1201, 60.0, "60", True])
+def test_an_announcement_without_its_months_explains_nothing(months):
+    expired = Expired()
+    expired.gone(4, "")
+    expired.read(5, {"kind": "audit.expired", "body": {"months": months, "ranges": [[4, 4]]}})
     assert expired.unexplained() == 4
 
 

@@ -35,9 +35,9 @@ def vkey_of(seed: bytes, name: str = ORIGIN) -> str:
     return f"{name}+{hashlib.sha256(name.encode() + bytes([10]) + data).hexdigest()[:8]}+{base64.b64encode(data).decode()}"
 
 
-def time(second_of_day: int) -> str:
-    """A time in the log's form."""
-    return f"2026-02-03T{second_of_day // 3600:02}:{second_of_day // 60 % 60:02}:{second_of_day % 60:02}.000000Z"
+def time(month: int) -> str:
+    """A time in the log's form; a month lies between what follows each other."""
+    return f"{2020 + month // 12}-{month % 12 + 1:02}-03T00:00:00.000000Z"
 
 
 def leaf(seq: int, kind: str, body: dict[str, typing.Any], **more: typing.Any) -> bytes:
@@ -119,7 +119,7 @@ def story() -> list[bytes]:
         leaf(3, "stage.moving", {"request_digest": "sha256:00"}),
         leaf(4, "stage.moved", {"request_digest": "sha256:00"}),
         leaf(5, "audit.key", {"replaces": VKEYS[0], "vkey": VKEYS[1]}),
-        leaf(6, "audit.expired", {"ranges": [[2, 2]]}),
+        leaf(6, "audit.expired", {"months": 6, "ranges": [[2, 2]]}),
         leaf(7, "manual.change", {"state": "failed"}, task=TASK | {"try_number": 2}),
         leaf(8, "audit.alarm", {"alarm": "none"}),
     ]
@@ -295,7 +295,7 @@ def test_empty_log(tmp_path: pathlib.Path) -> None:
 def test_two_segments(tmp_path: pathlib.Path) -> None:
     """All contents but those of the last leaf were dropped, so that it is quick."""
     lines = [b"%d" % seq for seq in range(65537)]
-    last = leaf(65537, "audit.expired", {"ranges": [[0, 65000], [65001, 65536]]})
+    last = leaf(65537, "audit.expired", {"months": 1, "ranges": [[0, 65000], [65001, 65536]]})
     folder = write_export(tmp_path, [*lines, last], [(65538, SEEDS[:1])])
     hashes = [second.leaf_hash(line) for line in [*lines, last]]
     write_leaves(folder, [*(b'{"expired":"%s"}' % part.hex().encode() for part in hashes[:-1]), last], hashes)
@@ -308,8 +308,8 @@ def test_two_segments(tmp_path: pathlib.Path) -> None:
 def test_oddities_are_pointed_out(tmp_path: pathlib.Path) -> None:
     lines = [
         leaf(0, "task.started", {}, occurred_at=time(6)),
-        leaf(1, "task.started", {}, occurred_at=time(6)),
-        leaf(2, "task.started", {}).replace(b'"stored_at":"2026', b'"stored_at":"2025'),
+        leaf(1, "task.started", {}, occurred_at=time(1).replace(":00.", ":05.")),
+        leaf(2, "task.started", {}).replace(b'"stored_at":"2020', b'"stored_at":"2019'),
         leaf(3, "task.started", {}, event_id=str(uuid.UUID(int=1))),
     ]
     word, text = second.verify(write_export(tmp_path, lines, [(4, SEEDS[:1])]), VKEYS[:1])
@@ -400,7 +400,7 @@ def test_a_leaf_more_than_the_manifest_says(export: pathlib.Path) -> None:
         (b'"kind":"task.succeeded",', b""),
         (b'"rows":455', b'"rows":NaN'),
         (b'"seq":2', b'"seq":02'),
-        (b'"stored_at":"2026-02', b'"stored_at":"2026-13'),
+        (b'"stored_at":"2020-03', b'"stored_at":"2020-13'),
         (b'"rows":455', b'"rows":"%s"' % (b"4" * 65536)),
     ],
 )
@@ -455,7 +455,7 @@ def test_a_forged_signature(export: pathlib.Path) -> None:
 
 def test_a_changed_time_in_a_checkpoint(export: pathlib.Path) -> None:
     path = note_path(export, 8)
-    path.write_bytes(path.read_bytes().replace(b"time 2026", b"time 2025"))
+    path.write_bytes(path.read_bytes().replace(b"time 2020", b"time 2019"))
     expect(second.verify(export), "tampered", "0008.note is not signed by a trusted key")
 
 
@@ -463,7 +463,7 @@ def test_a_changed_time_in_a_checkpoint(export: pathlib.Path) -> None:
     "change",
     [
         (b"\n\n", b"\nmore\n\n"),
-        (b"time 2026-02", b"time 2026-13"),
+        (b"time 2020-04", b"time 2020-13"),
         (b"\n\n", b"\n\n" + "\u2014 passed.example AAAAAAAA\n".encode() * 100),
         (b"\n\n", b"\n\n" + "\u2014 passed.example AAAAAAAB=\n".encode()),
         (b"\n\n", b"\n"),
@@ -659,7 +659,7 @@ def test_dropped_contents_with_another_hash(export: pathlib.Path) -> None:
 )
 def test_what_explains_dropped_contents(tmp_path: pathlib.Path, ranges: typing.Any, signed: int, word: str) -> None:
     """Leaf 3 speaks: it has to be signed, and about leaves before itself."""
-    lines = [leaf(seq, "task.started", {}) for seq in range(3)] + [leaf(3, "audit.expired", {"ranges": ranges})]
+    lines = [leaf(seq, "task.started", {}) for seq in range(3)] + [leaf(3, "audit.expired", {"months": 1, "ranges": ranges})]
     folder = write_export(tmp_path, lines, [(3, SEEDS[:1])] + [(4, SEEDS[:1])] * (signed == 4))
     assert second.verify(folder)[0] == "ok"
     lines[1] = dropped(lines[1])
@@ -668,10 +668,43 @@ def test_what_explains_dropped_contents(tmp_path: pathlib.Path, ranges: typing.A
 
 
 def test_an_earlier_leaf_does_not_explain_dropped_contents(tmp_path: pathlib.Path) -> None:
-    lines = [leaf(0, "audit.expired", {"ranges": [[1, 1]]}), leaf(1, "task.started", {})]
+    lines = [leaf(0, "audit.expired", {"months": 1, "ranges": [[1, 1]]}), leaf(1, "task.started", {})]
     folder = write_export(tmp_path, lines, [(2, SEEDS[:1])])
     write_leaves(folder, [lines[0], dropped(lines[1])])
     expect(second.verify(folder), "tampered", "leaf 1 has no contents")
+
+
+@pytest.mark.parametrize(
+    ("months", "word"),
+    [(5, "ok"), (6, "tampered"), (0, "tampered"), (None, "tampered"), (True, "tampered"), ("4", "tampered"), (1201, "tampered")],
+)
+def test_how_old_dropped_contents_must_be(tmp_path: pathlib.Path, months: typing.Any, word: str) -> None:
+    """Leaf 1 came after leaf 0, of January; leaf 4 says in May that it had to be kept so long, and that is signed in June."""
+    lines = [leaf(seq, "task.started", {}) for seq in range(4)]
+    lines.append(leaf(4, "audit.expired", {"months": months, "ranges": [[1, 1]]}))
+    folder = write_export(tmp_path, lines, [(5, SEEDS[:1])])
+    lines[1] = dropped(lines[1])
+    write_leaves(folder, lines)
+    expect(second.verify(folder), word, "5 leaves" if word == "ok" else "leaf 1 has no contents")
+
+
+@pytest.mark.parametrize(("months", "word"), [(2, "ok"), (3, "tampered")])
+def test_a_checkpoint_tells_the_age_of_dropped_contents(tmp_path: pathlib.Path, months: int, word: str) -> None:
+    """The first was signed in April over three leaves, of which nothing is left; leaf 3 came after it."""
+    lines = [leaf(seq, "task.started", {}) for seq in range(4)]
+    lines.append(leaf(4, "audit.expired", {"months": months, "ranges": [[0, 3]]}))
+    folder = write_export(tmp_path, lines, [(3, SEEDS[:1]), (5, SEEDS[:1])])
+    write_leaves(folder, [*map(dropped, lines[:4]), lines[4]])
+    expect(second.verify(folder), word, "5 leaves" if word == "ok" else "leaf 3 has no contents")
+
+
+def test_a_clock_that_was_wrong_for_a_while_is_no_tampering(tmp_path: pathlib.Path) -> None:
+    """Leaf 0 says 2030; what comes later corrects it."""
+    lines = [leaf(seq, "task.started", {}) for seq in range(4)] + [leaf(4, "audit.expired", {"months": 2, "ranges": [[1, 3]]})]
+    lines[0] = lines[0].replace(b'"stored_at":"2020', b'"stored_at":"2030')
+    folder = write_export(tmp_path, lines, [(3, SEEDS[:1]), (5, SEEDS[:1])])
+    write_leaves(folder, [lines[0], *map(dropped, lines[1:4]), lines[4]])
+    assert second.verify(folder)[0] == "ok"
 
 
 # ---- what is incomplete

@@ -7,6 +7,7 @@ and the anchor, and so does the standalone verifier at an export made afterwards
 import re
 import shutil
 from contextlib import closing
+from datetime import UTC, datetime
 from itertools import count
 
 import pytest
@@ -17,6 +18,7 @@ from tests.audit.under_attack import TABLES, InDatabase, InFolder, note_by, renu
 
 from airgate.audit import checkpoints, signing, trust, verifier
 from airgate.audit.anchors import open_anchors
+from airgate.audit.event import time_text
 from airgate.audit.export import export
 from airgate.audit.store import AuditStore
 from airgate.errors import AuditError
@@ -113,6 +115,18 @@ def swap_two_and_their_numbers(place):
 
 
 def drop_contents(place):
+    place.put(6, None)
+
+
+def announce_a_fresh_event_as_expired(place):
+    """The contents go under an announcement that the hourly run signed, as it signs whatever is in the log."""
+    leaf = place.leaves()[14].replace(b'"kind":"task.succeeded"', b'"kind":"audit.expired"')
+    place.put(14, re.sub(rb'"body":{[^}]*}', b'"body":{"months":60,"ranges":[[6,6]]}', leaf))
+    if isinstance(place, InDatabase):
+        place.do("UPDATE airgate_events SET kind = 'audit.expired' WHERE seq = 14")
+    place.agree()
+    place.put_note(SIZE, note_by(KEY, place.leaves(), place.notes()[13], time_text(datetime.now(UTC))))
+    place.agree()
     place.put(6, None)
 
 
@@ -296,6 +310,7 @@ MATRIX = {
     swap_two: ("at 6", "at 6", "at 6"),
     swap_two_and_their_numbers: ("at 6", "5-8", "5-8"),
     drop_contents: ("at 6", "at 6", "at 6"),
+    announce_a_fresh_event_as_expired: ("at 6", "at 6", "at 6"),
     cut_the_tail: ("at 11", "at 11", "at 11"),
     cut_the_tail_and_agree: ("tampered", "at 11", "at 11"),
     cut_what_is_not_signed_and_agree: ("ok", "ok", "ok"),

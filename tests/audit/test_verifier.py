@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from datetime import timedelta
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,11 +16,11 @@ from hypothesis import strategies as st
 from tests.audit import second_verifier
 from tests.audit.accounts import NOW, Airflow, ended
 from tests.audit.conftest import MOMENT, make_event
-from tests.audit.under_attack import InFolder, note_by
+from tests.audit.under_attack import InDatabase, InFolder, note_by
 
-from airgate.audit import checkpoints, merkle, signing, verifier
+from airgate.audit import checkpoints, merkle, retention, signing, verifier
 from airgate.audit.completeness import TaskTry
-from airgate.audit.event import CodeRef, TaskRef, event_id_for
+from airgate.audit.event import CodeRef, TaskRef, event_id_for, time_text
 from airgate.audit.export import export
 from airgate.audit.runs import run_ended
 from airgate.audit.store import AuditStore
@@ -306,12 +307,18 @@ def test_an_empty_anchor_says_nothing(folder, tmp_path):
 # ---------------------------------------------------------------------------------------------- expired contents
 
 
-def expired_event(*ranges):
-    return make_event(99, "audit.expired", body={"ranges": [list(one) for one in ranges]})
+def expired_event(*ranges, months=1):
+    return make_event(99, "audit.expired", body={"months": months, "ranges": [list(one) for one in ranges]})
+
+
+def age(log, days):
+    with closing(InDatabase(f"sqlite:///{log.where}")) as place:
+        place.age(days)
 
 
 def test_expired_contents_need_an_event_that_says_so(log, tmp_path):
     log.append_many([make_event(number) for number in range(4)])
+    age(log, 40)
     log.append(expired_event((0, 1), (3, 3), (5, 5)))
     log.append(make_event(7))
     checkpoints.checkpoint(log, KEY)
@@ -320,7 +327,8 @@ def test_expired_contents_need_an_event_that_says_so(log, tmp_path):
         place.put(seq, None)
     found = verdict(place.folder)
     assert found.word == "ok"
-    assert "the contents of 3 events have expired; their hashes are there" in found.notices
+    assert ("the contents of 3 events have expired; their hashes are there. They had to be kept for 1 months or longer: so say "
+            "the log's audit.expired leaves") in found.notices
     before = place.leaves()
     for seq in (2, 5):  # 5 came after the event that names it
         place.put(seq, None)
@@ -331,6 +339,7 @@ def test_expired_contents_need_an_event_that_says_so(log, tmp_path):
 
 def test_an_explanation_that_is_not_signed_does_not_count(log, tmp_path):
     log.append_many([make_event(number) for number in range(4)])
+    age(log, 40)
     checkpoints.checkpoint(log, KEY)
     log.append(expired_event((2, 2)))
     place = InFolder(export(log, tmp_path / "export", origin=NAME).folder)
@@ -340,13 +349,98 @@ def test_an_explanation_that_is_not_signed_does_not_count(log, tmp_path):
         "yet does: ask for an export with a newer checkpoint")
 
 
-@pytest.mark.parametrize("ranges", [None, [[2, 1]], [[0]], [["0", "1"]], [[-1, 3]], [[0, 1.5]], 5, [5]])
-def test_ranges_that_cannot_be_read_say_nothing(log, tmp_path, ranges):
-    log.append(make_event(0, "audit.expired", body={"ranges": ranges}))
+@pytest.mark.parametrize("body", [
+    {"months": 1, "ranges": None}, {"months": 1, "ranges": 5}, {"months": 1}, {"ranges": [[0, 0]]},
+    {"months": 0, "ranges": [[0, 0]]}, {"months": 1201, "ranges": []}, {"months": True, "ranges": []}])
+def test_an_announcement_that_cannot_be_read_says_nothing(log, tmp_path, body):
+    log.append(make_event(0, "audit.expired", body=body))
     checkpoints.checkpoint(log, KEY)
     found = verdict(export(log, tmp_path / "export", origin=NAME).folder)
     assert found.word == "ok"
     assert "number 0, of kind audit.expired, cannot be read and changes nothing" in found.notices
+
+
+@pytest.mark.parametrize("ranges", [[[2, 1]], [[0]], [["0", "1"]], [[-1, 3]], [[0, 1.5]], [5], [[True, 1]]])
+def test_a_range_that_cannot_be_read_says_nothing_and_its_neighbour_does(ranges):
+    assert verifier.Announcement.of(9, {"months": 1, "ranges": [*ranges, [4, 5], [8, 9]]}).spans == [(4, 5)]
+
+
+@pytest.mark.parametrize(("signed", "months", "limit"), [
+    ("2026-03-15", 1, "2026-02-16"), ("2026-03-31", 1, "2026-03-04"), ("2026-01-01", 1, "2025-12-02"),
+    ("2026-12-05", 60, "2021-12-06"), ("2024-02-29", 12, "2023-03-02")])
+def test_months_back_and_a_day_for_clocks(signed, months, limit):
+    time = "T06:07:08.000009Z"
+    assert verifier.Announcement(9, months, []).limit(signed + time) == limit + time
+
+
+@given(st.datetimes(datetime(2001, 1, 1), datetime(2060, 1, 1)), st.timedeltas(timedelta(0), timedelta(99)), st.integers(1, 120))
+def test_what_was_due_when_it_was_announced_is_old_enough_when_that_is_signed(now, later, months):
+    """A month is counted in two ways; the log's own is the stricter."""
+    due = retention._months_before(now.replace(tzinfo=UTC), months)
+    assert time_text(due) <= verifier.Announcement(9, months, []).limit(time_text((now + later).replace(tzinfo=UTC)))
+
+
+def day(number):
+    return f"2026-{1 + number // 28:02d}-{1 + number % 28:02d}T00:00:00.000000Z"
+
+
+@given(st.data())
+def test_both_verifiers_agree_on_what_may_be_gone(data):
+    """Leaves of any time, some without contents, under checkpoints and announcements of any time."""
+    size = data.draw(st.integers(2, 12))
+    times = [day(data.draw(st.integers(0, 200))) for _ in range(size)]
+    gone = data.draw(st.sets(st.integers(0, size - 2)))
+    told = {seq: {"months": data.draw(st.integers(1, 4)), "ranges": [[first, first + data.draw(st.integers(0, 9))]]}
+            for seq in range(size) if seq not in gone and (first := data.draw(st.integers(0, size))) < seq}
+    signed = sorted((one, day(data.draw(st.integers(0, 200)))) for one in data.draw(st.sets(st.integers(1, size), min_size=1)))
+    spans: list[verifier.Gone] = []
+    for seq in sorted(gone):
+        verifier.add_gone(spans, seq, times[seq - 1] if seq and seq - 1 not in gone else "")
+    announced = [verifier.Announcement.of(seq, body) for seq, body in told.items()]
+    found = verifier.unexplained(spans, announced, signed)
+    leaves = [second_verifier.Leaf(seq, b"", {} if seq in gone else {
+        "kind": "audit.expired" if seq in told else "x", "body": told.get(seq, {})}, None, None if seq in gone else
+        datetime.fromisoformat(times[seq])) for seq in range(size)]
+    notes = [second_verifier.Note("", b"", b"", "", at, b"", None, datetime.fromisoformat(time), []) for at, time in signed]
+    try:
+        second_verifier.check_expired(leaves, notes)
+        other = None
+    except second_verifier.Tampered as problem:
+        other = int(str(problem).split()[1])
+    assert found == other
+
+
+def test_contents_that_went_too_soon(log, tmp_path):
+    """The word of whoever rules the log, signed by its hourly run, against what stands around the leaf."""
+    log.append_many([make_event(number) for number in range(4)])
+    age(log, 40)
+    checkpoints.checkpoint(log, KEY)  # number 4 is the key on record
+    log.append_many([make_event(number) for number in (5, 6)])
+    log.append(expired_event((0, 6)))
+    checkpoints.checkpoint(log, KEY)
+    place = InFolder(export(log, tmp_path / "export", origin=NAME).folder)
+    for seq in range(4):
+        place.put(seq, None)
+    assert verdict(place.folder).word == "ok"
+    place.put(6, None)
+    assert said(place.folder)[0] == (
+        "tampered: at number 6: its contents are gone too soon: the audit.expired leaf at number 7 says that such are kept for 1 "
+        "months, and they were newer when that was signed")
+    assert second_verifier.verify(place.folder, [KEY.public.text()])[0] == "tampered"
+
+
+def test_a_checkpoint_says_how_old_leaves_are_that_lost_all_their_neighbours(log, tmp_path):
+    """Leaves 5 to 7 came after a checkpoint that is not a month old; nothing around them has contents."""
+    log.append_many([make_event(number) for number in range(4)])
+    age(log, 40)
+    checkpoints.checkpoint(log, KEY)
+    log.append_many([make_event(number) for number in (5, 6, 7)])
+    log.append(expired_event((0, 3), (5, 7)))
+    checkpoints.checkpoint(log, KEY)
+    place = InFolder(export(log, tmp_path / "export", origin=NAME).folder)
+    for seq in (0, 1, 2, 3, 5, 6, 7):
+        place.put(seq, None)
+    assert verdict(place.folder).first_bad == 5
 
 
 @given(st.sets(st.integers(0, 60)), st.lists(st.tuples(st.integers(0, 60), st.integers(0, 10))))

@@ -5,6 +5,7 @@ Both offer the same acts, so that an attack is written once.
 
 import json
 from base64 import b64encode
+from datetime import datetime, timedelta
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Protocol
 from tests.audit.test_integrity import COLUMNS, Owner
 
 from airgate.audit import merkle
+from airgate.audit.event import time_text
 from airgate.audit.merkle import Frontier, leaf_hash
 from airgate.audit.verifier import Note
 
@@ -94,6 +96,14 @@ class InDatabase(Owner):
         self.do("DELETE FROM airgate_checkpoints WHERE size = ?", size)
         self.do("DELETE FROM airgate_receipts WHERE size = ?", size)
 
+    def age(self, days):
+        """Let every event have been stored so many days earlier; for a log of less than 256, before anything is signed."""
+        for seq, leaf in enumerate(self.leaves()):
+            stored_at = time_text(datetime.fromisoformat(leaf[-29:-2].decode()) - timedelta(days=days))
+            self.put(seq, leaf[:-29] + stored_at.encode() + leaf[-2:])
+            self.do("UPDATE airgate_events SET stored_at = ? WHERE seq = ?", stored_at, seq)
+        self.agree()
+
     def agree(self):
         tree = Frontier()
         for seq, leaf in enumerate(self.leaves()):
@@ -172,12 +182,12 @@ class InFolder:
         self.lines.write_bytes(b"".join(leaf + b"\n" for leaf in leaves))
 
 
-def note_by(signer, leaves, previous):
+def note_by(signer, leaves, previous, time="2026-01-01T00:00:00.000000Z"):
     """A checkpoint over these leaves by some key, in the log's name, chained to the raw note `previous`."""
     lines = [signer.public.name, str(len(leaves)), b64encode(merkle.root_of(map(leaf_hash, leaves))).decode()]
     if previous is not None:
         lines.append(f"previous {b64encode(sha256(previous).digest()).decode()}")
-    text = "".join(f"{line}\n" for line in [*lines, "time 2026-01-01T00:00:00.000000Z"]).encode()
+    text = "".join(f"{line}\n" for line in [*lines, f"time {time}"]).encode()
     raw = text + b"\n" + signer.signature_line(text)
     assert Note.parse(raw).signed_by(signer.public)
     return raw

@@ -1,50 +1,34 @@
-"""Which events have lost their contents, held against what the log itself says of it."""
+"""Which events have lost their contents, held against what the log itself says of it: the verifier's rule, on rows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+
+from airgate.audit.verifier import Announcement, Gone, add_gone, unexplained
 
 
 @dataclass
 class Expired:
-    """Holds the rows without contents against what `audit.expired` events, which come later, say of them.
+    """Takes the rows in the order of seq; docs/audit-format.md, section 8, has the rule.
 
-    Such an event lists ranges of seqs, first and last inclusive, all before its own: {"ranges": [[0, 17], [19, 40]]}.
+    An `audit.expired` event lists ranges of seqs, first and last inclusive, all before its own: {"ranges": [[0, 17], [19, 40]]},
+    and for how many months such contents are kept.
     """
 
-    without: list[list[int]] = field(default_factory=list)
-    ranges: list[tuple[int, int]] = field(default_factory=list)
+    without: list[Gone] = field(default_factory=list)
+    announced: list[Announcement] = field(default_factory=list)
 
-    def gone(self, seq: int) -> None:
-        """Note a row whose contents are gone; in the order of seq."""
-        if self.without and self.without[-1][1] == seq - 1:
-            self.without[-1][1] = seq
-        else:
-            self.without.append([seq, seq])
+    def gone(self, seq: int, before: str) -> None:
+        """Note a row whose contents are gone; `before` is when the last row that has some was stored, "" for none."""
+        add_gone(self.without, seq, before)
 
     def read(self, seq: int, event: Mapping[str, Any]) -> None:
-        """Take an event's decoded JSON. A range in another form, or not wholly before the event, explains nothing."""
-        if event["kind"] != "audit.expired":
-            return
-        ranges = event["body"].get("ranges")
-        for pair in ranges if isinstance(ranges, list) else []:
-            match pair:
-                case [int(first), int(last)] if type(first) is type(last) is int and 0 <= first <= last < seq:
-                    self.ranges.append((first, last))
+        """Take an event's decoded JSON. An announcement, or a range of it, in another form explains nothing."""
+        if event["kind"] == "audit.expired":
+            with suppress(KeyError, TypeError, ValueError):
+                self.announced.append(Announcement.of(seq, event["body"]))
 
-    def unexplained(self) -> int | None:
-        """Give the first row that nothing explains, None if there is none."""
-        covered = iter(sorted(self.ranges))
-        first, last = next(covered, (0, -1))
-        for start, end in self.without:
-            seq = start
-            while seq <= end:
-                while last < seq:
-                    following = next(covered, None)
-                    if following is None:
-                        return seq
-                    first, last = following
-                if first > seq:
-                    return seq
-                seq = last + 1
-        return None
+    def unexplained(self, checkpoints: Sequence[tuple[int, str]] | None = None) -> int | None:
+        """Give the first row that nothing explains, None if there is none; `checkpoints` as the verifier takes them."""
+        return unexplained(self.without, self.announced, checkpoints)

@@ -4,7 +4,7 @@ What this cannot see: somebody with the owner's rights who rebuilds rows, hashes
 kept elsewhere are the answer to that one (`airgate.audit.checkpoints`).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,11 +46,12 @@ class IntegrityReport:
         return f"integrity: TAMPERED {place}{self.reason}"
 
 
-def verify_database(connection: Connection, sizes: Iterable[int] = (), signed: int | None = None) -> IntegrityReport:
+def verify_database(connection: Connection, sizes: Iterable[int] = (),
+                    signed: Sequence[tuple[int, str]] | None = None) -> IntegrityReport:
     """Hash every leaf of the log behind this connection, in one snapshot and bounded memory.
 
-    `sizes` are sizes at which the root is wanted too. With `signed`, only those of the first so many events can say that
-    contents were dropped. Raises AuditError when the log cannot be read.
+    `sizes` are sizes at which the root is wanted too. With `signed`, the checkpoints' sizes and times, contents may be gone only
+    where an event that one of them covers says so, and the time was over. Raises AuditError when the log cannot be read.
     """
     found = head(connection)
     stored = {(level, index): bytes(node) for level, index, node in connection.execute(select(TREE))}
@@ -62,10 +63,12 @@ def verify_database(connection: Connection, sizes: Iterable[int] = (), signed: i
 class _Check:
     """One walk over the rows, in the order of seq: O(log n) hashes, the stored subtrees, and one row at a time."""
 
-    def __init__(self, found: Any, stored: dict[tuple[int, int], bytes], sizes: Iterable[int], signed: int | None) -> None:
+    def __init__(self, found: Any, stored: dict[tuple[int, int], bytes], sizes: Iterable[int],
+                 signed: Sequence[tuple[int, str]] | None) -> None:
         self.size, self.root, self.frontier = found.size, bytes(found.root), bytes(found.frontier)
         self.stored, self.sizes, self.signed = stored, set(sizes), signed
         self.tree, self.expired, self.clocks = Frontier(), Expired(), Clocks()
+        self.last = ""  # when the last row that has its contents was stored
         self.roots = {0: self.tree.root()} if 0 in self.sizes else {}
 
     def run(self, rows: Iterable[Any]) -> IntegrityReport:
@@ -84,7 +87,7 @@ class _Check:
         if self.tree.size < self.size:
             return self._report(self.tree.size, f"the log ends here, the head counts {self.size} events: "
                                                 f"{self.size - self.tree.size} are missing")
-        unexplained = self.expired.unexplained()
+        unexplained = self.expired.unexplained(self.signed)
         if unexplained is not None:
             return self._report(unexplained, "its contents are gone and no audit.expired event that counts says so")
         for reason in self._whole():
@@ -105,7 +108,7 @@ class _Check:
         if reason:
             return reason
         if row.entry is None:
-            self.expired.gone(row.seq)
+            self.expired.gone(row.seq, self.last)
             return ""
         if leaf_hash(row.entry) != row.leaf_hash:
             return "its bytes do not have the hash that was recorded"
@@ -113,9 +116,9 @@ class _Check:
             record = loads(row.entry)
             event = record["event"]
             said = columns_in(event) | {"seq": record["seq"], "stored_at": record["stored_at"]}
-            if self.signed is None or row.seq < self.signed:
-                self.expired.read(row.seq, event)
+            self.expired.read(row.seq, event)
             self.clocks.read(row.seq, event["occurred_at"], record["stored_at"])
+            self.last = record["stored_at"]
         except (AuditError, KeyError, TypeError, ValueError) as error:
             return f"its bytes are not an entry: {error!r}"
         different = sorted(name for name, value in said.items() if getattr(row, name) != value)

@@ -1,13 +1,16 @@
 """How long events keep their contents, and letting them expire. Their hashes stay, so every proof still verifies.
 
 First it is announced on record (`announce`), then a checkpoint signs that, then the contents go (`drop`): a verifier believes
-only an announcement that is signed, or whoever rules the database could drop what he likes and announce it himself.
+only an announcement that is signed, or whoever rules the database could drop what he likes and announce it himself. Nor does it
+believe one of events that were newer than the months it speaks of (docs/audit-format.md, section 8).
 """
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -15,9 +18,9 @@ from pydantic import Field, ValidationError
 from sqlalchemy import Connection, select, update
 
 from airgate.audit.event import Actor, AuditEvent, event_id_of, time_text
-from airgate.audit.expired import Expired
 from airgate.audit.schema import EVENTS
 from airgate.audit.store import AuditStore
+from airgate.audit.verifier import Announcement
 from airgate.contracts.base import Contract
 from airgate.errors import ConfigError, nearest
 
@@ -25,6 +28,7 @@ FILE = Path(__file__).parents[2] / "compliance" / "retention.yaml"
 # An event holds 64 KiB; so many ranges of numbers fit.
 _RANGES = 1500
 _BATCH = 5000
+_LOOKUP = 500  # numbers in one query
 _SETTLING = ("stage.moved", "stage.reverted")
 _STANDS_ON = ("stage.", "promotion.", "gate.", "model.", "bundle.")
 # Model and version stay: by them what was registered once is still known. They name nobody.
@@ -159,17 +163,32 @@ def ranges_of(seqs: Iterable[int]) -> list[list[int]]:
 
 def _event(name: str, rule: RetentionClass, ranges: list[list[int]], now: datetime, by: Actor) -> AuditEvent:
     return AuditEvent.model_validate({
-        "event_id": event_id_of("audit.expired", name, ranges[0][0], ranges[-1][1]), "kind": "audit.expired",
+        "event_id": event_id_of("audit.expired", name, ranges[0][0], ranges[-1][1], time_text(now)), "kind": "audit.expired",
         "occurred_at": now, "actor": by, "source": "cli",
         "body": {"class": name, "months": rule.months, "rule": rule.source, "ranges": ranges}})
 
 
 def _ranges(store: AuditStore, before: int | None) -> list[tuple[int, int]]:
-    """What `audit.expired` events say, those below the seq `before` only."""
-    found = Expired()
+    """What `audit.expired` events say, those below the seq `before` only, of events that were old enough when they said it.
+
+    A verifier believes nothing else, so what somebody announced too early is announced again in time.
+    """
+    found: list[tuple[int, int, str]] = []
     for stored in store.events(kind="audit.expired", before=before):
-        found.read(stored.seq, {"kind": stored.event.kind, "body": stored.event.body})
-    return sorted(found.ranges)
+        with suppress(KeyError, TypeError, ValueError):
+            one = Announcement.of(stored.seq, stored.event.body)
+            limit = one.limit(time_text(stored.stored_at))
+            found += [(first, last, limit) for first, last in one.spans]
+    stored_at = store.database.transact(partial(_stored_at, seqs=[last for _, last, _ in found]), write=False)
+    return sorted((first, last) for first, last, limit in found if stored_at.get(last, "~") <= limit)
+
+
+def _stored_at(connection: Connection, seqs: list[int]) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for start in range(0, len(seqs), _LOOKUP):
+        query = select(EVENTS.c.seq, EVENTS.c.stored_at).where(EVENTS.c.seq.in_(seqs[start : start + _LOOKUP]))
+        found |= {row.seq: row.stored_at for row in connection.execute(query)}
+    return found
 
 
 def _drop(store: AuditStore, first: int, last: int) -> int:

@@ -83,7 +83,7 @@ def verify(store: AuditStore, key: VerifierKey | None, anchors: Sequence[Anchor]
         return TrustReport(store.verify(), reasons=[str(error)])
     sizes = {note.size for note in notes}
     wanted = sizes | {size for found in held.values() for size in found}
-    signed = notes[-1].size if notes else 0
+    signed = [(note.size, note.time) for note in notes]
     integrity = store.database.transact(lambda connection: verify_database(connection, wanted, signed), write=False)
     report = TrustReport(integrity, notes, silent=silent, believed=key is None and bool(notes))
     keys = checkpoints.succession(named, notes)

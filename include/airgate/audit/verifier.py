@@ -18,16 +18,17 @@ import os
 import re
 import stat
 import sys
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import reduce
 from hashlib import sha1, sha256
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import IO, Any, TextIO
 from uuid import UUID
@@ -505,6 +506,120 @@ def _text_or_none(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
+# ------------------------------------------------------------------------------------------------ what expired
+# Section 8, rule 6: which leaves may lack their contents. Those who keep the log hold it against the same rule.
+
+Span = tuple[int, int]  # first and last number
+Gone = tuple[int, int, str]  # the same, and when the leaf before them was stored: "" for none
+_LONGEST = 1200  # months
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """What an audit.expired leaf says: contents of these leaves are kept for `months`, and that time is over."""
+
+    seq: int
+    months: int
+    spans: list[Span]
+
+    @classmethod
+    def of(cls, seq: int, body: Any) -> "Announcement":
+        """Read the body of leaf `seq`. A range in another form, or not wholly below that number, is left out.
+
+        Raises KeyError, TypeError or ValueError for a body without ranges, or without a whole number of months, 1 to 1200.
+        """
+        months = body["months"]
+        if type(months) is not int or not 1 <= months <= _LONGEST:
+            raise ValueError(f"months is a whole number, 1 to {_LONGEST}")
+        return cls(seq, months, _merged(span for pair in body["ranges"] if (span := _span(pair)) and span[1] < seq))
+
+    def limit(self, signed_at: str) -> str:
+        """Give the latest time of storage whose months were over when the announcement was signed; a day is for clocks.
+
+        Raises ValueError when that is no time.
+        """
+        moment = datetime.fromisoformat(signed_at)
+        count = moment.year * 12 + moment.month - 1 - self.months
+        first = moment.replace(year=count // 12, month=count % 12 + 1, day=1)
+        return (first + timedelta(days=moment.day)).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def unexplained(gone: Sequence[Gone], announced: Iterable[Announcement],
+                checkpoints: Sequence[tuple[int, str]] | None) -> int | None:
+    """Give the first number without contents for which no announcement counts, None if there is none.
+
+    `checkpoints` are (size, time), the smallest first: an announcement counts from the first that covers it, for leaves that were
+    old enough then. With None neither is asked.
+    """
+    spans: list[Span] = []
+    numbers, times = _timeline(gone, checkpoints or ())
+    for one in announced:
+        end = sys.maxsize
+        if checkpoints is not None:
+            at = bisect_right(checkpoints, one.seq, key=lambda pair: pair[0])
+            newer = bisect_right(times, _limit(one, checkpoints[at][1])) if at < len(checkpoints) else None
+            end = 0 if newer is None else numbers[newer] if newer < len(numbers) else end
+        spans += [(first, min(last, end - 1)) for first, last in one.spans if first < end]
+    return _uncovered([(first, last) for first, last, _ in gone], spans)
+
+
+def add_gone(gone: list[Gone], seq: int, before: str) -> None:
+    """Note that leaf `seq` has no contents, in the order of numbers; `before` is when the last that has some was stored."""
+    if gone and gone[-1][1] == seq - 1:
+        gone[-1] = (gone[-1][0], seq, gone[-1][2])
+    else:
+        gone.append((seq, seq, before))
+
+
+def _limit(one: Announcement, signed_at: str) -> str:
+    try:
+        return one.limit(signed_at)
+    except ValueError:
+        return ""  # nothing is so old
+
+
+def _timeline(gone: Iterable[Gone], checkpoints: Iterable[tuple[int, str]]) -> tuple[list[int], list[str]]:
+    """Give numbers, ascending, and times: from each number on no leaf was stored before its time.
+
+    So say the checkpoints, and the leaf before each span. A clock may have been wrong for a while: what comes later corrects it.
+    """
+    told = sorted([*((first, before) for first, _, before in gone if before), *checkpoints])
+    earliest = list(accumulate((time for _, time in reversed(told)), min))
+    return [number for number, _ in told], earliest[::-1]
+
+
+def _span(pair: Any) -> Span | None:
+    match pair:
+        case [int(first), int(last)] if type(first) is type(last) is int and 0 <= first <= last:
+            return first, last
+    return None
+
+
+def _merged(spans: Iterable[Span]) -> list[Span]:
+    """Join spans that overlap or touch; in order."""
+    merged: list[Span] = []
+    for first, last in sorted(spans):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+        else:
+            merged.append((first, last))
+    return merged
+
+
+def _uncovered(gone: list[Span], explained: Iterable[Span]) -> int | None:
+    """Give the first number of `gone`, which is in order, that no span explains."""
+    spans = _merged(explained)
+    at = 0
+    for first, last in gone:
+        while at < len(spans) and spans[at][1] < first:
+            at += 1
+        if at == len(spans) or first < spans[at][0]:
+            return first
+        if last > spans[at][1]:
+            return spans[at][1] + 1
+    return None
+
+
 # ------------------------------------------------------------------------------------------------ one segment
 # What runs in a worker process: leaves are hashed, held against their numbers and recorded hashes, and forgotten; those that say
 # something about the log are read.
@@ -518,7 +633,6 @@ _READ = {b"audit.key", b"audit.expired", b"stage.moving", b"stage.moved", b"prom
 _READ_BEGIN = {kind[:5] for kind in _READ}
 _TOLERANCE = 5.0  # seconds by which clocks may differ
 _MOST_FACTS, _MOST_KEYS = 1_000_000, 1_000
-Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -544,14 +658,15 @@ class _Scan:
     peaks: dict[int, list[bytes]] = field(default_factory=dict)
     bad: tuple[int, str] | None = None
     keys: list[tuple[int, Any, str]] = field(default_factory=list)
-    gone: list[Span] = field(default_factory=list)
-    expired: list[tuple[int, list[Span]]] = field(default_factory=list)
+    gone: list[Gone] = field(default_factory=list)
+    announced: list[Announcement] = field(default_factory=list)
     moves: list[Step] = field(default_factory=list)
     by_hand: list[tuple[Any, ...]] = field(default_factory=list)
     odd: list[tuple[int, str]] = field(default_factory=list)
     ids: bytes = b""
     early: list[tuple[int, float]] = field(default_factory=list)
     backwards: list[tuple[int, float]] = field(default_factory=list)
+    last: bytes = b""  # when the last leaf with contents was stored
     newest: bytes = b""
     oldest: tuple[bytes, int] = (b"~", -1)
 
@@ -570,7 +685,6 @@ class _Scanner:
         self.job = job
         self.hashes: list[bytes] = []
         self.ids = bytearray()
-        self.gone: list[list[int]] = []
         self.found = _Scan(job.first, job.first)
 
     def run(self) -> _Scan:
@@ -589,7 +703,7 @@ class _Scanner:
         found.end = job.first + len(self.hashes)
         subtree = _Subtree(self.hashes)
         found.peaks = {size: subtree.peaks(size - job.first) for size in {*job.sizes, found.end} if size <= found.end}
-        found.ids, found.gone = bytes(self.ids), [(first, last) for first, last in self.gone]
+        found.ids = bytes(self.ids)
         return found
 
     def _recorded(self) -> bytes:
@@ -622,12 +736,12 @@ class _Scanner:
         """Take some lines. Up to a bad one, all is done; the lists grow with every good one."""
         hashes, first, ids = self.hashes, self.job.first, self.job.ids
         found = self.found
-        newest = found.newest
+        newest, stored_at = found.newest, found.last
         for line in lines:
             seq = first + len(hashes)
             place = b',"seq":%d,"stored_at":"' % seq
             if line[-29 - len(place) : -29] != place or line[:10] != _LEAF or line[-2:] != b'"}':
-                self._other(line, seq, recorded)
+                self._other(line, seq, recorded, stored_at)
                 continue
             digest = sha256(b"\x00" + line).digest()
             at = HASH_BYTES * len(hashes)
@@ -652,9 +766,9 @@ class _Scanner:
             elif ids and begin in _ANSWERING:
                 self.ids += _id_in(line)
             hashes.append(digest)
-        found.newest = newest
+        found.newest, found.last = newest, stored_at
 
-    def _other(self, line: bytes, seq: int, recorded: bytes) -> None:
+    def _other(self, line: bytes, seq: int, recorded: bytes, before: bytes) -> None:
         """Take a line that is no leaf of this number: one whose contents are gone, or a bad one."""
         gone = _GONE.fullmatch(line)
         if not gone or len(self.hashes) >= self.job.count:
@@ -663,10 +777,7 @@ class _Scanner:
         at = HASH_BYTES * len(self.hashes)
         if digest != recorded[at : at + HASH_BYTES]:
             raise _Bad(f"the hash that stands for its contents differs from the one in log/{self.job.first:020d}.hashes")
-        if self.gone and self.gone[-1][1] == seq - 1:
-            self.gone[-1][1] = seq
-        else:
-            self.gone.append([seq, seq])
+        add_gone(self.found.gone, seq, before.decode())
         self.hashes.append(digest)
 
     def _disagree(self, found: list[tuple[int, float]], seq: int, later: bytes, earlier: bytes) -> None:
@@ -697,7 +808,7 @@ class _Scanner:
             if kind == b"audit.key":
                 self.found.keys.append((seq, body["replaces"], _text(body["vkey"])))
             elif kind == b"audit.expired":
-                self.found.expired.append((seq, _merged(pair for pair in map(_span, body["ranges"]) if pair[1] < seq)))
+                self.found.announced.append(Announcement.of(seq, body))
             elif kind != b"manual.change":
                 self.found.moves.append(Step.of(seq, kind.decode(), event))
             elif event["task"] is not None:
@@ -721,13 +832,6 @@ def _task(task: Any) -> tuple[Any, ...]:
     return task["dag_id"], task["run_id"], task["task_id"], task["try_number"], task["map_index"]
 
 
-def _span(pair: Any) -> Span:
-    first, last = pair
-    if type(first) is not int or type(last) is not int or not 0 <= first <= last:
-        raise ValueError("a range is [first, last]")
-    return first, last
-
-
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError("this is no text")
@@ -737,31 +841,6 @@ def _text(value: Any) -> str:
 def _seconds(later: bytes, earlier: bytes) -> float:
     """Give the time between two times as leaves have them. Raises TypeError or ValueError when one is no time."""
     return (datetime.fromisoformat(later.decode()) - datetime.fromisoformat(earlier.decode())).total_seconds()
-
-
-def _merged(spans: Iterable[Span]) -> list[Span]:
-    """Join spans that overlap or touch; in order."""
-    merged: list[Span] = []
-    for first, last in sorted(spans):
-        if merged and first <= merged[-1][1] + 1:
-            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
-        else:
-            merged.append((first, last))
-    return merged
-
-
-def _uncovered(gone: list[Span], explained: Iterable[Span]) -> int | None:
-    """Give the first number of `gone` that no span explains. Both need no order; memory is theirs."""
-    spans = _merged(explained)
-    at = 0
-    for first, last in gone:
-        while at < len(spans) and spans[at][1] < first:
-            at += 1
-        if at == len(spans) or first < spans[at][0]:
-            return first
-        if last > spans[at][1]:
-            return spans[at][1] + 1
-    return None
 
 
 # ------------------------------------------------------------------------------------------------ trust
@@ -882,8 +961,9 @@ class _Log:
         self.good = 0  # the largest size whose root fits
         self.tree = _Tree()
         self.vkeys: list[str] = []
-        self.gone: list[Span] = []
-        self.expired: dict[bool, list[Span]] = {True: [], False: []}
+        self.gone: list[Gone] = []
+        self.last = ""  # when the last leaf with contents was stored
+        self.announced: list[Announcement] = []
         self.moves, self.unannounced = Moves(), list[str]()
         self.odd = list[tuple[int, str]]()
         self.by_hand: set[tuple[Any, ...]] = set()
@@ -910,16 +990,15 @@ class _Log:
         self._roots(scan)
         if scan.bad:
             raise Tampered(scan.bad[1], scan.bad[0])
-        _join(self.gone, scan.gone)
-        for seq, spans in scan.expired:
-            self.expired[seq < self.signed_size] += spans
-        for kept, spans in self.expired.items():
-            self.expired[kept] = _merged(spans)
+        _join(self.gone, scan.gone, self.last)
+        self.last = scan.last.decode() or self.last
+        self.announced += scan.announced
         self.unannounced += [gap for step in scan.moves if (gap := self.moves.take(step))]
         self.by_hand.update(scan.by_hand)
         self.ids.update(scan.ids[at : at + 16] for at in range(0, len(scan.ids), 16))
         self._clocks(scan)
-        facts: tuple[Sequence[Any], ...] = (self.gone, *self.expired.values(), self.unannounced, self.vkeys, self.odd)
+        facts: list[Sequence[Any]] = [self.gone, self.unannounced, self.vkeys, self.odd, self.announced]
+        facts += [one.spans for one in self.announced]
         if sum(map(len, facts)) + len(self.moves) > _MOST_FACTS or len(self.vkeys) > _MOST_KEYS:
             raise Unreadable(f"the log names more than {_MOST_KEYS} keys, or says more than {_MOST_FACTS} things about itself: "
                              "no honest one does")
@@ -982,11 +1061,9 @@ class _Log:
             raise Tampered(f"the log ends here, {whose} of {left.size} leaves: it was cut{hint}", self.size)
         self._chain()
         self._files()
-        unexplained = _uncovered(self.gone, self.expired[True])
-        if unexplained is not None:
-            unsigned = _uncovered(self.gone, [*self.expired[True], *self.expired[False]]) != unexplained
-            raise Tampered("its contents are gone and no audit.expired leaf that is signed says so" + (
-                "; one that is not signed yet does: ask for an export with a newer checkpoint" if unsigned else ""), unexplained)
+        bad = unexplained(self.gone, self.announced, [(note.size, note.time) for note in self.checkpoints])
+        if bad is not None:
+            raise Tampered(self._why_not_gone(bad), bad)
         self._remarks()
         missing = self.unannounced
         if self.account:
@@ -999,6 +1076,15 @@ class _Log:
         signer = f", signed by {self.signer.name}+{self.signer.hash.hex()}" if self.signer else ""
         complete = ", complete by Airflow's account" if self.account else ""
         return Verdict("ok", f"{events}{signer}{complete}", notices=self.notices)
+
+    def _why_not_gone(self, seq: int) -> str:
+        named = [one for one in self.announced if any(first <= seq <= last for first, last in one.spans)]
+        for one in named:
+            if one.seq < self.signed_size:
+                return (f"its contents are gone too soon: the audit.expired leaf at number {one.seq} says that such are kept for "
+                        f"{one.months} months, and they were newer when that was signed")
+        return "its contents are gone and no audit.expired leaf that is signed says so" + (
+            "; one that is not signed yet does: ask for an export with a newer checkpoint" if named else "")
 
     def _chain(self) -> None:
         before: Note | None = None
@@ -1051,8 +1137,10 @@ class _Log:
             which = f"the {unsigned} events from number {self.signed_size} on are"
             self.notices.append(f"{which} not signed yet: they came after the newest checkpoint")
         if self.gone:
-            count = sum(last - first + 1 for first, last in self.gone)
-            self.notices.append(f"the contents of {count} events have expired; their hashes are there")
+            count = sum(last - first + 1 for first, last, _ in self.gone)
+            months = min(one.months for one in self.announced if one.seq < self.signed_size)
+            self.notices.append(f"the contents of {count} events have expired; their hashes are there. They had to be kept for "
+                                f"{months} months or longer: so say the log's audit.expired leaves")
         for found, text in ((self.early, "say that they happened after they were stored"),
                             (self.backwards, "were stored earlier than an event before them")):
             if found.count:
@@ -1075,12 +1163,13 @@ def _is_key(vkey: str) -> bool:
     return vkey.isprintable() and vkey == vkey.strip()
 
 
-def _join(spans: list[Span], more: list[Span]) -> None:
-    """Put spans that follow behind those before; two that touch become one."""
-    if spans and more and spans[-1][1] == more[0][0] - 1:
-        spans[-1] = (spans[-1][0], more[0][1])
-        more = more[1:]
-    spans += more
+def _join(spans: list[Gone], more: list[Gone], before: str) -> None:
+    """Put spans of the next segment behind those before; two that touch become one. `before` is the last leaf's time."""
+    for first, last, stored_at in more:
+        if spans and spans[-1][1] == first - 1:
+            spans[-1] = (spans[-1][0], last, spans[-1][2])
+        else:
+            spans.append((first, last, stored_at or before))
 
 
 def _anchored(folders: Sequence[Path], notices: list[str]) -> Iterator[_Signed]:
