@@ -49,7 +49,8 @@ def test_everything_was_done_by_somebody_or_something(place: Place, story: Story
     assert {event.actor.name for event in of_tasks if event.actor.kind == "user"} <= {"admin", "mia", "ana", "omar"}
     # The governor's task starts a training: Airflow hands on the user, and there was none, for drift had started the governor.
     # Then the training's run id says whose it is.
-    assert {event.actor.name for event in of_tasks if event.actor.kind in ("system", "outside")} == {dag_id(MODEL, "retraining")}
+    assert {event.actor.name for event in of_tasks if event.actor.kind in ("system", "outside")} == {
+        dag_id(MODEL, "retraining"), "registry guard"}
 
 
 def test_a_log_that_forgot_everything_lacks_every_run_try_and_answer(place: Place, trained: Run, tmp_path: Path) -> None:
