@@ -10,8 +10,8 @@ from airgate.audit.registry_changes import Change, found_event, records, restore
 from airgate.audit.registry_state import DAG, DIGEST, RUN
 from airgate.audit.store import AuditStore
 from airgate.audit.sweep import compare, sweep
-from airgate.audit.versions import REGISTER, RegisteredVersion, models_known
-from airgate.governance import dag_rules
+from airgate.audit.versions import RegisteredVersion, models_known
+from airgate.contracts.standard_steps import REGISTER
 
 
 def version(number, digest="d1", run_id="train1"):
@@ -55,10 +55,6 @@ def moved(log, number, kind="stage.moved", at=NOW):
 
 def lines(log, *versions, alias=None):
     return [finding.line for finding in compare(Airflow(), log, Mlflow({"m": list(versions)}, {"m": alias})).unexplained]
-
-
-def test_the_step_is_the_one_that_the_rules_know():
-    assert REGISTER == dag_rules.REGISTER
 
 
 def test_what_training_registered_and_a_promotion_moved_is_explained(log):

@@ -9,7 +9,8 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.providers.standard.operators.python import BranchPythonOperator, PythonOperator
 from airflow.sdk import DAG, BaseOperator, Param, task
 
-from airgate.governance.dag_rules import CHECK, PREDICT, REGISTER, repository, violations
+from airgate.contracts.standard_steps import CHECK, PREDICT, REGISTER
+from airgate.governance.dag_rules import repository, violations
 from airgate.runtime.operator import StepTask
 from airgate.runtime.plan import StepPlan
 

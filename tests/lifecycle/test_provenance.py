@@ -13,9 +13,10 @@ from tests.governance.chain import MODEL, START, Chain, digest_of
 from airgate.audit.event import Actor, TaskRef, task_event
 from airgate.audit.store import AuditStore
 from airgate.contracts.provenance import Provenance, file_name
+from airgate.contracts.standard_steps import PREDICT
 from airgate.errors import DataError
 from airgate.lifecycle import provenance
-from airgate.lifecycle.provenance import STEP, of_digest, of_file
+from airgate.lifecycle.provenance import of_digest, of_file
 
 DAG = f"{MODEL}_batch_inference"
 DAY = date(2026, 1, 8)
@@ -36,7 +37,7 @@ def scored(log, tmp_path):
     chain.promote("2", 60)
     log.append_many([item.event for item in chain.events])
 
-    def score(run="s1", version="1", days=1, at=30.0, claim=True, source="operator", function=STEP):
+    def score(run="s1", version="1", days=1, at=30.0, claim=True, source="operator", function=PREDICT):
         files = {}
         for number in range(days):
             day = DAY + timedelta(days=number)

@@ -13,13 +13,10 @@ from airgate.audit.event import AuditEvent
 from airgate.audit.registry_state import DAG, DIGEST, RUN, RegisteredVersion, RegistryState
 from airgate.audit.schema import EVENTS
 from airgate.audit.store import AuditStore
+from airgate.contracts.standard_steps import REGISTERING
 from airgate.errors import SignatureError
 from airgate.signatures import dsse
 
-REGISTER = "airgate.steps.register:register"
-# What makes versions: the end of a training, and the import of a bundle.
-REGISTERING = (REGISTER, "airgate.steps.import_bundle:register")
-REGISTERS = (REGISTER, "airgate.steps.import_bundle:register")
 _BATCH = 500
 
 
@@ -115,7 +112,7 @@ def _registered(store: AuditStore, seqs: list[int]) -> Iterator[Registration]:
         query = select(EVENTS.c.entry).where(EVENTS.c.seq.in_(seqs[start : start + _BATCH]), EVENTS.c.entry.is_not(None))
         for entry in store.database.transact(partial(_entries, query), write=False):
             event = canonical_json.loads(entry)["event"]
-            if event["source"] == "operator" and event["body"].get("function") in REGISTERS:
+            if event["source"] == "operator" and event["body"].get("function") in REGISTERING:
                 task = event["task"]
                 yield _of_step(event["version"], event["body"], task["dag_id"], task["run_id"])
 
@@ -137,7 +134,7 @@ def _of_its_run(store: AuditStore, model: str, version: RegisteredVersion) -> tu
     began = False
     for stored in store.events(model=model, dag_id=dag_id, run_id=run_id):
         event = stored.event
-        if event.body.get("function") not in REGISTERS or event.source != "operator":
+        if event.body.get("function") not in REGISTERING or event.source != "operator":
             continue
         if event.kind == "task.started":
             began = began or _input(event) == version.digest

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import Connection, select
 
 from airgate.audit.completeness import Finding
-from airgate.audit.registrations import REGISTER, Known, Registration, known
+from airgate.audit.registrations import Known, Registration, known
 from airgate.audit.registry_changes import Change, Records, records
 from airgate.audit.registry_state import NO_STAGE, OURS, RegisteredVersion, RegistryAccount, RegistryState
 from airgate.audit.schema import EVENTS
@@ -21,7 +21,7 @@ from airgate.contracts.model_spec import SPEC_FILE
 from airgate.contracts.promotion import PRODUCTION
 from airgate.contracts.stages import STAGE_TAG
 
-__all__ = ["REGISTER", "RegisteredVersion", "RegistryAccount", "changed_versions", "judge", "models_known"]
+__all__ = ["RegisteredVersion", "RegistryAccount", "changed_versions", "judge", "models_known"]
 
 # A move is written down before and after the alias is touched, seconds apart. What a crash leaves in between, the next finishes.
 UNDER_WAY = timedelta(hours=1)

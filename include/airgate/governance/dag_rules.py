@@ -12,15 +12,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from airgate.contracts.standard_steps import CHECK, LIVE_ARGUMENT, PREDICT, REGISTER
+
 if TYPE_CHECKING:
     from airgate.runtime.plan import StepPlan
 
-CHECK = "airgate.steps.validate:check"
-PREDICT = "airgate.steps.predict:predict"
-REGISTER = "airgate.steps.register:register"
 IMPORT_STEPS = "airgate.steps.import_bundle:"
 BUNDLE_ARGUMENT, BUNDLE_ROLE = "bundle", "bundle"
-LIVE_ARGUMENT = "live"  # how the standard steps call the version in production
 STANDARD_STEPS = "airgate.steps."
 LIVE_ROLE = "live_model"
 ROLE_ATTRIBUTE = "airgate_role"

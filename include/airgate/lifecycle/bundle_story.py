@@ -13,6 +13,7 @@ from airgate.audit.entry import StoredEvent
 from airgate.audit.event import AuditEvent, Kind
 from airgate.contracts.bundle import ImportedFrom
 from airgate.contracts.payloads import Candidate, Verdict
+from airgate.contracts.standard_steps import REGISTER, REGISTER_IMPORTED
 from airgate.contracts.step import ArtifactRef
 from airgate.errors import BundleError, SignatureError
 from airgate.signatures import statement
@@ -22,7 +23,6 @@ from airgate.signatures.keys import Keyring
 DECISIONS: tuple[Kind, ...] = (
     "gate.verdict", "promotion.requested", "promotion.approved", "promotion.refused", "stage.moving", "stage.moved",
     "stage.reverted", "stage.reviewed", "model.signed", "registry.changed", "bundle.imported", "drift.verdict")
-TRAINED, IMPORTED = "airgate.steps.register:register", "airgate.steps.import_bundle:register"
 COMPARED = "airgate.steps.evaluate:compare"
 # What a step gave: the bytes that its event names by digest and place.
 Output = Callable[[ArtifactRef], bytes]
@@ -77,8 +77,8 @@ def _read(ours: Sequence[AuditEvent], model: str, version: str, keys: Keyring, o
         raise BundleError("other model", f"what was registered is {candidate.model} version {candidate.version} with the digest "
                           f"{candidate.digest}; what was signed is {model} version {version} with {said.model_digest}")
     verdict = _verdict(ours, candidate)
-    told = (_of_import if registered.body["function"] == IMPORTED else _of_training)(ours, registered, verdict, candidate)
-    return Story(candidate, dict(said.files), registered, verdict, **told)
+    of_its_flow = _of_import if registered.body["function"] == REGISTER_IMPORTED else _of_training
+    return Story(candidate, dict(said.files), registered, verdict, **of_its_flow(ours, registered, verdict, candidate))
 
 
 def _registration(ours: Sequence[AuditEvent], model: str, version: str, keys: Keyring) -> statement.Statement:
@@ -116,9 +116,9 @@ def _verdict(ours: Sequence[AuditEvent], candidate: Candidate) -> AuditEvent:
 
 def _of_training(ours: Sequence[AuditEvent], registered: AuditEvent, verdict: AuditEvent, candidate: Candidate) -> dict[str, Any]:
     """What the runs of training and validation recorded, of a version that was made in this installation."""
-    if registered.body["function"] != TRAINED:
+    if registered.body["function"] != REGISTER:
         raise _incomplete(f"{candidate.model} version {candidate.version} was registered by {registered.body['function']}; only "
-                          f"{TRAINED} and {IMPORTED} register what can be carried on")
+                          f"{REGISTER} and {REGISTER_IMPORTED} register what can be carried on")
     training = [event for event in ours if _run(event) == _run(registered) and event.source == "operator"]
     check = _newest(training, "task.succeeded", "check")
     begun = _newest(training[::-1], "task.started", "train")

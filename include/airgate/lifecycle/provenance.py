@@ -11,6 +11,7 @@ from airgate.audit import canonical_json
 from airgate.audit.clocks import TOLERANCE
 from airgate.audit.event import time_text
 from airgate.contracts.provenance import Provenance, claim_in, file_name
+from airgate.contracts.standard_steps import PREDICT
 from airgate.contracts.step import Window
 from airgate.errors import ArtifactError, ConfigError, DataError
 from airgate.governance import history
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from airgate.audit.proven import Evidence
     from airgate.audit.store import AuditStore
 
-STEP = "airgate.steps.predict:predict"
 _PAGE = 200
 
 
@@ -127,7 +127,7 @@ def _successes(log: "AuditStore", model: str) -> "Iterator[StoredEvent]":
 
 def _scored(item: "StoredEvent") -> bool:
     """Whether it is the scoring step's own record. What a callback or a sweep adds tells of work that nobody saw."""
-    return item.event.source == "operator" and item.event.body.get("function") == STEP
+    return item.event.source == "operator" and item.event.body.get("function") == PREDICT
 
 
 def _wrote(item: "StoredEvent", digest: str) -> bool:

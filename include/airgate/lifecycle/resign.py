@@ -8,14 +8,13 @@ from airgate.audit import signed
 from airgate.audit.event import AuditEvent
 from airgate.contracts.manifest import manifest_digest
 from airgate.contracts.stages import StageMove
+from airgate.contracts.standard_steps import REGISTERING
 from airgate.errors import PromotionError, SignatureError
 from airgate.lifecycle import sign
 from airgate.signatures import keys, statement
 
 if TYPE_CHECKING:
     from airgate.audit.store import AuditStore
-
-REGISTERING = ("airgate.steps.register:register", "airgate.steps.import_bundle:register")
 
 
 def sign_version(log: "AuditStore", model: str, version: str, files: Mapping[str, str], **fields: Any) -> list[AuditEvent]:

@@ -5,11 +5,11 @@ from typing import Any
 from airgate.audit import signed
 from airgate.contracts.promotion import PRODUCTION
 from airgate.contracts.stages import StageMove
+from airgate.contracts.standard_steps import LIVE_ARGUMENT
 from airgate.errors import PromotionError
 from airgate.runtime import record
 
-# How the standard steps call the version in production among their arguments.
-LIVE_ARGUMENT = "live"
+__all__ = ["LIVE_ARGUMENT", "check_live", "live_of"]
 
 
 def live_of(model: str) -> dict[str, Any] | None:
