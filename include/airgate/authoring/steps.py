@@ -15,16 +15,18 @@ from airflow.sdk.definitions.xcom_arg import PlainXComArg
 
 from airgate import settings
 from airgate.authoring import catalog
+from airgate.authoring.mapping import check_each, check_gathering, plan_of
 from airgate.authoring.signature import KIND_WORDS, Parameter, StepSignature, signature_of
 from airgate.authoring.values import fault_of
-from airgate.contracts.model_spec import SPEC_FILE, ModelSpec, Resources
+from airgate.contracts.model_spec import SPEC_FILE, ModelSpec
+from airgate.contracts.resources import Resources
 from airgate.errors import WiringError, nearest
 from airgate.runtime import make_operator
 from airgate.runtime.plan import StepPlan
 
 # Names that `step` itself takes, so no argument of a step can be given by them.
-RESERVED = ("task_id", "spec", "emits", "resources", "task_options")
-_OURS = ("task_id", "plan", "dag", "outlets")
+RESERVED = ("task_id", "spec", "emits", "each", "resources", "task_options")
+_OURS = ("task_id", "plan", "dag", "outlets", "item", "items", "map_index_template")
 
 
 @dataclass(frozen=True)
@@ -37,21 +39,22 @@ class _Producer:
 
 
 def step(ref: str, /, *, task_id: str | None = None, spec: ModelSpec | None = None, emits: Asset | None = None,
-         resources: Resources | None = None, task_options: Mapping[str, Any] | None = None,
-         **arguments: Any) -> BaseOperator:
+         each: str | None = None, resources: Resources | None = None, task_options: Mapping[str, Any] | None = None,
+         **arguments: Any) -> BaseOperator | MappedOperator:
     """Make the task that runs the function `ref`, inside an open `with DAG(...)`.
 
     ref: 'diagnosis_classifier.steps:train' or 'airgate.steps.validate:check'.
     task_id: default the function's name, with `__1`, `__2` after it when the DAG has it already.
     spec: what the step's context holds. Default: the model that `ref` begins with, else the one its inputs share.
     emits: asset of which each success is an event; the step must give a dict, the event's payload.
+    each: an argument that takes one item of a list. It is given the step that returns the list, and there is a task for each
+        item. A later step that is given this one takes what its tasks gave, as one list.
     resources: default the entry of the function's name under `steps:` in model.yaml, else `default` there.
-    task_options: Airflow's own options for the task: retries, pool, trigger_rule, execution_timeout.
+    task_options: Airflow's own options for the task: retries, pool, trigger_rule, execution_timeout, max_active_tis_per_dag.
     arguments: for a table, model or file the step that gives it; for a JSON value that, a plain value (text may hold a
         Jinja template), a DAG parameter (`dag.param(...)`), or a task that is no step.
 
     Raises WiringError when the function, an argument or an edge does not fit, SpecError when the model is broken.
-    Each call is one task; mapping over a list (`expand`) is not offered yet, though no part of a StepPlan forbids it.
     """
     signature = signature_of(ref)
     dag = DagContext.get_current()
@@ -60,6 +63,7 @@ def step(ref: str, /, *, task_id: str | None = None, spec: ModelSpec | None = No
     _check_options(signature, emits, resources, task_options)
     _check_names(signature, arguments)
     producers = {name: found for name, value in arguments.items() if (found := _producer(value))}
+    check_each(signature, each, {name: found.plan for name, found in producers.items() if found.whole}, emits)
     for name, found in producers.items():
         _check_edge(signature, signature.parameters[name], found, dag)
     plain = {name: value for name, value in arguments.items() if name not in producers and not _is_dag_param(value)}
@@ -67,19 +71,23 @@ def step(ref: str, /, *, task_id: str | None = None, spec: ModelSpec | None = No
         _check_value(signature, signature.parameters[name], value)
     spec = spec or _spec_of(ref, producers)
     function = ref.partition(":")[2]
-    inputs = {name: found.operators[0].task_id for name, found in producers.items() if found.plan}
+    mapped = {name for name, found in producers.items() if found.plan and found.plan.each}
+    sources = {name: found.operators[0].task_id for name, found in producers.items() if found.plan}
     plan = StepPlan(
         function=ref,
-        inputs=inputs,
+        inputs={name: task for name, task in sources.items() if name not in mapped},
+        gathers={name: task for name, task in sources.items() if name in mapped},
+        each=each,
         json_inputs={name: _as_reference(value) for name, value in arguments.items()
-                     if name not in inputs and name not in plain},
+                     if name not in sources and name not in plain},
         parameters=plain,
         spec=spec,
         resources=resources or (spec.resources(function) if spec else Resources()),
         emits=emits,
         returns=signature.returns,
     )
-    operator = make_operator(plan, task_id=get_unique_task_id(task_id or function), **(task_options or {}))
+    items = producers[each].operators[0].output if each else None
+    operator = make_operator(plan, items=items, task_id=get_unique_task_id(task_id or function), **(task_options or {}))
     for found in producers.values():
         for upstream in found.operators:
             upstream >> operator
@@ -97,7 +105,7 @@ def _check_options(signature: StepSignature, emits: Any, resources: Any, task_op
                           "is a dict. Emit from a step that returns one.")
     if resources is not None and not isinstance(resources, Resources):
         raise WiringError(f"step '{signature.ref}': resources is {type(resources).__name__}; give "
-                          "airgate.contracts.model_spec.Resources(cpu=2, memory='4Gi').")
+                          "airgate.contracts.resources.Resources(cpu=2, memory='4Gi').")
     for name in task_options or {}:
         if name in _OURS:
             raise WiringError(f"step '{signature.ref}': '{name}' is not set through task_options. Airgate sets it; the "
@@ -127,18 +135,13 @@ def _check_names(signature: StepSignature, arguments: Mapping[str, Any]) -> None
 def _producer(value: Any) -> _Producer | None:
     """The task or tasks whose output a value is; None for a plain value."""
     if isinstance(value, BaseOperator | MappedOperator):
-        return _Producer((value,), _plan_of(value), True)
+        return _Producer((value,), plan_of(value), True)
     if isinstance(value, PlainXComArg):
-        return _Producer((value.operator,), _plan_of(value.operator), value.key == "return_value")
+        return _Producer((value.operator,), plan_of(value.operator), value.key == "return_value")
     if isinstance(value, XComArg):  # made of others by map, zip or concat
         operators = tuple(operator for operator, _ in value.iter_references())
-        return _Producer(operators, next((plan for one in operators if (plan := _plan_of(one))), None), False)
+        return _Producer(operators, next((plan for one in operators if (plan := plan_of(one))), None), False)
     return None
-
-
-def _plan_of(operator: Any) -> StepPlan | None:
-    plan = getattr(operator, "plan", None)
-    return plan if isinstance(plan, StepPlan) else None
 
 
 def _check_edge(signature: StepSignature, parameter: Parameter, found: _Producer, dag: Any) -> None:
@@ -155,7 +158,9 @@ def _check_edge(signature: StepSignature, parameter: Parameter, found: _Producer
     if not found.whole:
         raise WiringError(f"{this} but was given a part of what {found.plan.function} gives, or several outputs in "
                           "one. Pass the step itself.")
-    if found.plan.returns != parameter.kind:
+    if found.plan.each:
+        check_gathering(signature, parameter, found.plan, source.task_id)
+    elif found.plan.returns != parameter.kind:
         gives = KIND_WORDS[found.plan.returns] if found.plan.returns else "nothing"
         raise WiringError(f"{this} but {found.plan.function} (task '{source.task_id}') gives {gives}."
                           + _fitting(signature, found.plan))

@@ -10,6 +10,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 
 from airgate.contracts import yaml_file
 from airgate.contracts.base import Contract
+from airgate.contracts.inference import InferenceSpec
 from airgate.contracts.people import canonical_name
 from airgate.errors import SpecError, nearest
 
@@ -208,6 +209,7 @@ class ModelSpec(Contract):
     promotion: PromotionSpec
     drift: DriftSpec = DriftSpec()
     retraining: RetrainingSpec = RetrainingSpec()
+    inference: InferenceSpec = InferenceSpec()
     schedule: ScheduleSpec
 
     def resources(self, step: str) -> Resources:

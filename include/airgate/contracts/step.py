@@ -53,6 +53,8 @@ class StepCall(Contract):
     schema_version: Literal[1] = 1
     function: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
     inputs: dict[str, ArtifactRef] = {}
+    gathered: dict[str, list[ArtifactRef]] = Field(default={}, description="argument -> what a mapped step gave, one a task")
+    each: str | None = Field(default=None, description="the input that is a list; this call takes its item of the map index")
     parameters: dict[str, JsonValue] = {}
     run: RunContext
     spec: ModelSpec | None = None

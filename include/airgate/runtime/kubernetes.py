@@ -44,7 +44,8 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
 
     # Named here, not taken from kwargs, so that a DAG's default_args win over these defaults.
     def __init__(self, *, plan: StepPlan, retries: int = 1, retry_delay: timedelta = timedelta(seconds=30),
-                 deferrable: bool = True, execution_timeout: timedelta | None = None, **kwargs: Any) -> None:
+                 deferrable: bool = True, execution_timeout: timedelta | None = None, item: Any = None,
+                 **kwargs: Any) -> None:
         _refuse_pod_arguments(kwargs)
         if execution_timeout is not None:
             # A pod whose worker and triggerer are both gone ends by itself.
@@ -59,7 +60,7 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
             **pod_spec.operator_arguments(plan.resources, settings.load()),
             **kwargs,
         )
-        self.hold(plan)
+        self.hold(plan, item)
         self.name = pod_spec.pod_name(self.dag_id, self.task_id)
         self.labels = pod_spec.labels(plan, self.dag_id, self.task_id)
         self.concluded: dict[str, Any] | None = None

@@ -30,16 +30,16 @@ class LocalStepOperator(StepTask, BaseOperator):
 
     # Named here, not taken from kwargs, so that a DAG's default_args win over these defaults.
     def __init__(self, *, plan: StepPlan, retries: int = 1, retry_delay: timedelta = timedelta(seconds=5),
-                 **kwargs: Any) -> None:
+                 item: Any = None, **kwargs: Any) -> None:
         super().__init__(retries=retries, retry_delay=retry_delay, outlets=outlets_of(plan, kwargs), **kwargs)
-        self.hold(plan)
+        self.hold(plan, item)
         self.running: RunningStep | None = None
 
     def step_image(self) -> str:
         """No image: the step runs from the installed code."""
         return "local"
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Any:
         """Run the step and wait for it."""
         with self.accounted(context):
             call_url = self.begin(context)

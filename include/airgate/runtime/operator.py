@@ -21,7 +21,7 @@ from airgate.runtime import record
 from airgate.runtime.bundle import BUNDLE_ARGUMENT, IMPORT_STEPS, check_bundle
 from airgate.runtime.live import LIVE_ARGUMENT, check_live
 from airgate.runtime.plan import StepPlan
-from airgate.runtime.upstream import explain, upstream_result
+from airgate.runtime.upstream import STEP_RESULT, explain, mapped_outputs, upstream_result
 from airgate.runtime.window import window_of
 
 if TYPE_CHECKING:
@@ -61,18 +61,26 @@ class StepTask:
     stopped: bool = False
     ran_image: str | None = None  # the image with its digest, once the runtime knows which one it was
 
-    def hold(self, plan: StepPlan) -> None:
-        """Take the plan. What Airflow resolves at run time becomes an attribute, since it renders attributes only."""
-        self.plan = plan
+    def hold(self, plan: StepPlan, item: Any = None) -> None:
+        """Take the plan. What Airflow resolves at run time becomes an attribute, since it renders attributes only.
+
+        `item` is Airflow's of a mapped task: it names the task in the UI. The step takes its own from the recorded list.
+        """
+        self.plan, self.item = plan, item
         self.function = plan.function
         self.inputs = dict(plan.inputs)
         self.json_inputs = dict(plan.json_inputs)
         self.parameters = dict(plan.parameters)
 
-    def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
-        """Render as Airflow does, once Airflow knows the secrets in the run's conf: rendered fields are kept and shown."""
+    def _do_render_template_fields(self, parent: Any, template_fields: Any, context: Context, jinja_env: Any,
+                                   seen_oids: set[int]) -> None:
+        """Render as Airflow does, once Airflow knows the secrets in the run's conf: rendered fields are kept and shown.
+
+        A mapped task is rendered by this method alone, every other by way of it.
+        """
         record.mask_conf(context)
-        super().render_template_fields(context, jinja_env)  # type: ignore[misc]  # of the operator beside this mixin
+        super()._do_render_template_fields(  # type: ignore[misc]  # of the operator beside this mixin
+            parent, template_fields, context, jinja_env, seen_oids)
 
     def step_image(self) -> str:
         """Name the image that the step runs in."""
@@ -108,6 +116,8 @@ class StepTask:
             return StepCall(
                 function=self.plan.function,
                 inputs={name: _output(result, name, self.plan.inputs[name]) for name, result in upstream.items()},
+                gathered={name: mapped_outputs(context["ti"], task_id) for name, task_id in self.plan.gathers.items()},
+                each=self.plan.each,
                 parameters=parameters,
                 run=self._run_context(context, upstream),
                 spec=self.plan.spec,
@@ -132,12 +142,12 @@ class StepTask:
             mlflow_run_id=next((r.mlflow_run_id for r in upstream.values() if r.mlflow_run_id), None),
         )
 
-    def settle(self, context: Context, call_url: str, failure: StepFailure | None, ended: str) -> dict[str, Any]:
+    def settle(self, context: Context, call_url: str, failure: StepFailure | None, ended: str) -> Any:
         """Account for a step that ended; `ended` is how, as the runtime saw it: 'exit code 0', 'signal 9'.
 
         `failure` is what the runtime makes of that; the step's own account of its failure is better and goes first.
-        Gives the StepResult as JSON once its success is on record. Raises StepFailed or StepRefused otherwise: a success
-        that cannot be recorded is none, and what goes on record, now or later, is a failure.
+        Gives what becomes the XCom, the StepResult as JSON, once its success is on record. Raises StepFailed or StepRefused
+        otherwise: a success that cannot be recorded is none, and what goes on record, now or later, is a failure.
         """
         call, result = calls.read_call(call_url), calls.read_result(call_url)
         if failure is None and result is None:
@@ -148,7 +158,7 @@ class StepTask:
             failure = result.failure
         if failure is not None or result is None:
             raise self.refusal(context, failure or NO_RESULT, ended, call)
-        extra = self._event_extra(result)
+        extra, given = self._event_extra(result), self._given(context, result)
         event = self._event(context, "task.succeeded", record.succeeded_body(self.plan, call, result, self.runtime),
                             version=record.version_of(result))
         try:
@@ -159,7 +169,19 @@ class StepTask:
             if extra.get("event_id") == "":
                 extra["event_id"] = str(event.event_id)
             context["outlet_events"][self.plan.emits].extra = extra
-        return result.model_dump(mode="json")
+        return given
+
+    def _given(self, context: Context, result: StepResult) -> Any:
+        """What becomes the task's XCom: the StepResult, or the list itself where other tasks are mapped over it."""
+        whole = result.model_dump(mode="json")
+        if next(iter(self.iter_mapped_dependants()), None) is None:  # type: ignore[attr-defined]  # of the operator
+            return whole
+        if not isinstance(result.value, list):
+            what = "over 32 KiB" if result.value is None else type(result.value).__name__
+            raise WiringError(f"{self.plan.function} is to be mapped over, but its value is {what}. Return a list of at most "
+                              "32 KiB, an item for each task.")
+        context["ti"].xcom_push(key=STEP_RESULT, value=whole)
+        return result.value
 
     def _event_extra(self, result: StepResult) -> dict[str, Any]:
         """The asset event's payload; checked before success is recorded, because after that nothing may fail."""

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airgate.contracts.model_spec import ModelSpec, Resources
+from airgate.contracts.model_spec import ModelSpec
+from airgate.contracts.resources import Resources
 from airgate.contracts.step import ArtifactKind
 
 if TYPE_CHECKING:  # Airflow is not needed to hold a plan, so a test or a tool may make one without it.
@@ -15,7 +16,7 @@ if TYPE_CHECKING:  # Airflow is not needed to hold a plan, so a test or a tool m
 
 @dataclass(frozen=True)
 class StepPlan:
-    """One step of a DAG, checked: every argument is named in exactly one of `inputs`, `json_inputs` and `parameters`.
+    """One step of a DAG, checked: every argument is named in exactly one of `inputs`, `gathers`, `json_inputs`, `parameters`.
 
     The operator made of a plan keeps it as its attribute `plan`; that is how the next `step()` knows what kind of value
     the operator gives. Arguments that the runner injects (`StepContext`) appear nowhere.
@@ -25,6 +26,10 @@ class StepPlan:
     """Reference as the author wrote it, `diagnosis_classifier.steps:train`."""
     inputs: Mapping[str, str] = field(default_factory=dict)
     """Argument -> task id of the upstream step whose artifact it takes."""
+    gathers: Mapping[str, str] = field(default_factory=dict)
+    """Argument -> task id of the mapped upstream step whose values it takes as one list, in map order."""
+    each: str | None = None
+    """The input that is a list: the step is mapped over it, and each of its tasks takes one item."""
     json_inputs: Mapping[str, Any] = field(default_factory=dict)
     """Argument -> what becomes a JSON value at run time: the XComArg of a task that is no step, or a DagParam."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -35,3 +40,7 @@ class StepPlan:
     """The asset of which the step's success is an event; the runtime makes it an outlet."""
     returns: ArtifactKind | None = None
     """None: the step gives no value."""
+
+    def __str__(self) -> str:
+        """Airflow keeps this of a mapped task's plan; it must be the same each time that the DAG is parsed."""
+        return f"plan of {self.function}"

@@ -108,7 +108,8 @@ def started_body(plan: StepPlan, call: StepCall, runtime: str) -> dict[str, Any]
     return {
         "function": call.function,
         "runtime": runtime,
-        "inputs": {name: ref.digest for name, ref in call.inputs.items()},
+        "inputs": {name: ref.digest for name, ref in call.inputs.items()} | {
+            name: bounded([ref.digest for ref in refs]) for name, refs in call.gathered.items()},
         "parameters": bounded(masked(call.parameters)),
         "window": call.run.window and call.run.window.model_dump(mode="json"),
         "gates_hash": spec and spec.gates.fingerprint(),

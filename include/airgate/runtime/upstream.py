@@ -6,9 +6,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from airgate.contracts.step import StepResult
+from airgate.contracts.step import ArtifactRef, StepResult
 from airgate.errors import WiringError
 from airgate.runtime import record
+
+# Where a step that others are mapped over leaves its StepResult; its return_value is the list, which Airflow must see.
+STEP_RESULT = "step_result"
 
 
 def upstream_result(ti: Any, task_id: str) -> StepResult:
@@ -23,6 +26,8 @@ def upstream_result(ti: Any, task_id: str) -> StepResult:
         value, map_index = ti.xcom_pull(task_ids=task_id, map_indexes=ti.map_index), ti.map_index
     if value is None:
         value, map_index = ti.xcom_pull(task_ids=task_id, map_indexes=-1), -1
+    if isinstance(value, list):  # a step that others are mapped over: its value is the list that Airflow maps
+        value = ti.xcom_pull(task_ids=task_id, key=STEP_RESULT, map_indexes=-1)
     if value is None:
         raise WiringError(
             f"upstream step '{task_id}' has no result in this run: it was skipped, marked success by hand, or its XCom "
@@ -34,6 +39,24 @@ def upstream_result(ti: Any, task_id: str) -> StepResult:
                           f"itself may write it; clear '{task_id}' so that it runs again.") from None
     _check_recorded(ti, task_id, map_index, result)
     return result
+
+
+def mapped_outputs(ti: Any, task_id: str) -> list[ArtifactRef]:
+    """The outputs of the tasks of the mapped step `task_id` in this run, in map order, as the audit log has them.
+
+    XCom is not asked: it could be changed by hand. What is missing is for the taking step to find, from the list that was
+    mapped. Raises WiringError when one succeeded without an output (it was marked so by hand), AuditError.
+    """
+    newest: dict[int, Any] = {}
+    for item in record.patient_store().events(
+            kind="task.succeeded", dag_id=ti.dag_id, run_id=ti.run_id, task_id=task_id, newest_first=True):
+        if item.event.task is not None:
+            newest.setdefault(item.event.task.map_index, item.event.body.get("output"))
+    bare = [index for index, output in sorted(newest.items()) if not output]
+    if bare:
+        raise WiringError(f"upstream step '{task_id}' has a success without an output (map index {bare[0]}): it was marked "
+                          "success by hand. Clear it so that it runs again.")
+    return [ArtifactRef.model_validate(output) for _, output in sorted(newest.items())]
 
 
 def _check_recorded(ti: Any, task_id: str, map_index: int, result: StepResult) -> None:

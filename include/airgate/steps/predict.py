@@ -1,16 +1,11 @@
 """Batch inference: the window's rows, scored by the version in production, as Parquet that appears whole or not."""
 
-import hashlib
-from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any
 
-from fsspec.core import url_to_fs
-
+from airgate.contracts.part import Part
 from airgate.contracts.promotion import PRODUCTION
-from airgate.contracts.provenance import FILE, Provenance, file_name
+from airgate.contracts.provenance import Provenance
 from airgate.contracts.step import Window
 from airgate.errors import ConfigError, ContractError
 from airgate.steps.context import StepContext
@@ -19,26 +14,14 @@ from airgate.steps.features import features_of
 from airgate.steps.load import record, repository_of, select_days
 from airgate.steps.manifest import digest_of, manifest_digest
 from airgate.steps.model import Model
+from airgate.steps.prediction_files import Day, PredictionFiles, try_mark
 from airgate.steps.scoring import Scorer
 from airgate.steps.versions import fetch_version
 
 
-@dataclass(frozen=True)
-class _Day:
-    """One day's predictions, finished on this machine."""
-
-    day: date
-    path: Path
-    rows: int
-    digest: str
-
-    @property
-    def name(self) -> str:
-        return file_name(self.day)
-
-
-def predict(live: dict[str, Any], output: str, ctx: StepContext, revision: str | None = None) -> dict[str, Any]:
-    """Score every day of the run's window with the version in production.
+def predict(live: dict[str, Any], output: str, ctx: StepContext, revision: str | None = None,
+            part: Part | None = None) -> dict[str, Any]:
+    """Score every day of the run's window, or of one `part` of it, with the version in production.
 
     `live` is {model, version, digest, signature}; the version's files are held against the digest and the signed
     promotion before they are read. `output` is an fsspec URL; a day's predictions go to
@@ -47,35 +30,42 @@ def predict(live: dict[str, Any], output: str, ctx: StepContext, revision: str |
     run). The file's metadata say which run and version made it, see `contracts.provenance`. All days are scored
     before the first is published, and each file replaces its predecessor in one move. A run that fails while scoring
     leaves what was there; one that is killed while publishing several days leaves each day either old or new, and
-    running it again finishes.
+    running it again finishes. A part's files are only laid beside their places, under names that no other try has: the step
+    `publish` moves them when all parts are done.
 
     Gives {rows, files: [URL], output, digests, digest, model, version, model_digest}; `digests` is the manifest
-    {date=.../predictions.parquet: file digest} and `digest` that of the manifest. Raises ArtifactError when the
+    {date=.../predictions.parquet: file digest} and `digest` that of the manifest. For a part, `files` is empty and two more
+    say what waits: `part`, and `staged` {date=.../predictions.parquet: hidden name}. Raises ArtifactError when the
     version is missing or is not the one of the digest, SignatureError when its promotion is not signed, DataError
     when a day is missing or its rows break a rule of `spec.data`, SpecError when features() mixes rows, ContractError
     or ConfigError when the call lacks something.
     """
-    version, digest = _identified(live, ctx)
+    version, digest = identified(live, ctx)
+    window, revision = (ctx.window, revision) if part is None else (part.window, part.revision)
     model = _model(ctx, version, digest, live.get("signature"))
     scorer = Scorer(ctx.spec, model, features_of(ctx.spec.name), version, datetime.now(UTC))
-    days = _score(scorer, ctx.window, revision, ctx, digest)
-    files = _publish(days, f"{output.rstrip('/')}/{ctx.spec.name}", f"{ctx.run.run_id}-{ctx.run.try_number}")
+    days = _score(scorer, window, revision, ctx, digest)
+    place = PredictionFiles(f"{output.rstrip('/')}/{ctx.spec.name}")
+    staged = place.stage(days, try_mark(ctx.run))
     digests = {one.name: one.digest for one in days}
+    files = _publish(place, staged, digests) if part is None else []
     predicted = manifest_digest(digests)
     rows = sum(one.rows for one in days)
     ctx.fact("model_version", version)
     ctx.fact("model_digest", digest)
     ctx.fact("predictions_digest", predicted)
     ctx.log_metric("rows_scored", rows)
-    ctx.progress(f"{rows} rows scored by version {version}: {', '.join(files[:3])}{' ...' if len(files) > 3 else ''}")
-    return {
+    shown = files or list(staged.values())
+    ctx.progress(f"{rows} rows scored by version {version}: {', '.join(shown[:3])}{' ...' if len(shown) > 3 else ''}")
+    result = {
         "rows": rows, "files": files, "output": output, "digests": digests, "digest": predicted,
         "model": ctx.spec.name, "version": version, "model_digest": digest,
     }
+    return result if part is None else {**result, "part": part.model_dump(mode="json"), "staged": staged}
 
 
-def _identified(live: dict[str, Any], ctx: StepContext) -> tuple[str, str]:
-    """Version and digest of the model to use; refuses another model's version."""
+def identified(live: dict[str, Any], ctx: StepContext) -> tuple[str, str]:
+    """Version and digest of the model to use. Raises ContractError when one is missing or it is another model's version."""
     missing = [key for key in ("model", "version", "digest") if not live.get(key)]
     if missing:
         raise ContractError(f"predict: `live` lacks {', '.join(missing)}; it needs model, version and digest.")
@@ -91,7 +81,7 @@ def _model(ctx: StepContext, version: str, digest: str, envelope: Any) -> Model:
                          envelope=envelope, stage=PRODUCTION)
 
 
-def _score(scorer: Scorer, window: Window, revision: str | None, ctx: StepContext, digest: str) -> list[_Day]:
+def _score(scorer: Scorer, window: Window, revision: str | None, ctx: StepContext, digest: str) -> list[Day]:
     """Score the window's days one after the other into files of our own; a day's input is dropped when it is done."""
     results = []
     with open_snapshot(repository_of(ctx), revision) as snapshot:
@@ -105,7 +95,7 @@ def _score(scorer: Scorer, window: Window, revision: str | None, ctx: StepContex
             rows = scorer.score(named, day, target, _claim(ctx, scorer.version, digest, day).metadata())
             for path in paths:
                 path.unlink()
-            results.append(_Day(day, target, rows, digest_of(target)))
+            results.append(Day(day, target, rows, digest_of(target)))
         record(ctx, dataset, sum(one.rows for one in results), days)
     return results
 
@@ -116,22 +106,9 @@ def _claim(ctx: StepContext, version: str, digest: str, day: date) -> Provenance
                       task_id=run.task_id, try_number=run.try_number, map_index=run.map_index)
 
 
-def _publish(days: list[_Day], root: str, run: str) -> list[str]:
-    """Copy the finished files beside their places under a hidden name of this try, then move each into place."""
-    filesystem, base = url_to_fs(root)
-    mark = hashlib.sha256(run.encode()).hexdigest()[:16]
-    staged = []
+def _publish(place: PredictionFiles, staged: dict[str, str], digests: dict[str, str]) -> list[str]:
+    """Move what this task alone has scored; what it could not move is not left lying."""
     try:
-        for one in days:
-            final = f"{base}/{one.name}"
-            folder = final.rpartition("/")[0]
-            filesystem.makedirs(folder, exist_ok=True)
-            staged.append((f"{folder}/.{mark}.{FILE}", final))
-            filesystem.put_file(str(one.path), staged[-1][0])
-        for hidden, final in staged:
-            filesystem.mv(hidden, final)
+        return place.commit(staged, digests)
     finally:
-        for hidden, _ in staged:
-            with suppress(FileNotFoundError):
-                filesystem.rm_file(hidden)
-    return [str(filesystem.unstrip_protocol(final)) for _, final in staged]
+        place.discard(staged.values())

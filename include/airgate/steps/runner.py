@@ -19,9 +19,10 @@ from typing import Any, NoReturn
 
 from airgate.contracts.calls import read_call, write_result
 from airgate.contracts.step import ArtifactRef, StepCall, StepFailure, StepResult
-from airgate.errors import AirgateError, StepError, WiringError, nearest
+from airgate.errors import AirgateError, StepError
 from airgate.steps import materialize, tracking
-from airgate.steps.annotations import Signature, signature_of
+from airgate.steps.annotations import signature_of
+from airgate.steps.arguments import arguments_of, refuse_wrong_arguments
 from airgate.steps.context import StepContext
 from airgate.steps.environment import environment
 from airgate.steps.failure import failure_of
@@ -148,30 +149,14 @@ def _call(call: StepCall, context: StepContext, store: ArtifactStore, account: A
     with account.timed("import"):
         function = load_function(call.function)
         signature = signature_of(call.function, function)
-    _refuse_wrong_arguments(call, signature)
+    refuse_wrong_arguments(call, signature)
     with account.timed("fetch"):
-        arguments = {name: materialize.load(store, ref, signature.parameters[name], name, context.workdir)
-                     for name, ref in call.inputs.items()}
-        for name, value in call.parameters.items():
-            arguments[name] = materialize.read_parameter(value, signature.parameters[name], name)
-        arguments.update({name: context for name, hint in signature.parameters.items() if hint.kind == "context"})
+        arguments = arguments_of(call, signature, context)
     with account.timed("call"):
         value = function(**arguments)
     del arguments  # the inputs' memory is wanted for storing the output
     with account.timed("store"):
         account.output, account.value = materialize.save(store, value, signature.returns, context.workdir)
-
-
-def _refuse_wrong_arguments(call: StepCall, signature: Signature) -> None:
-    given = [*call.inputs, *call.parameters]
-    allowed = [name for name, hint in signature.parameters.items() if hint.kind != "context"]
-    for name in given:
-        if name not in allowed:
-            raise WiringError(f"{call.function} takes no argument '{name}'; {nearest(name, allowed)}")
-    if twice := sorted(set(call.inputs) & set(call.parameters)):
-        raise WiringError(f"{call.function}: '{twice[0]}' is given both as an input and as a parameter. Give it once.")
-    if missing := sorted(signature.required - set(given)):
-        raise WiringError(f"{call.function}: no value for {', '.join(missing)}. Name it in the DAG's step().")
 
 
 def _keep_attachments(context: StepContext, store: ArtifactStore, account: Account) -> None:
