@@ -13,6 +13,7 @@ from airgate.errors import AuditError
 HASH_BYTES = 32
 EMPTY_ROOT = sha256(b"").digest()
 Range = tuple[int, int]
+NODE = b"\x01"  # what the hash of an inner node begins with (RFC 9162, 2.1.1)
 # (level, index, hash): the root over the leaves [index * 2^level, (index + 1) * 2^level).
 Node = tuple[int, int, bytes]
 
@@ -24,7 +25,7 @@ def leaf_hash(data: bytes) -> bytes:
 
 def node_hash(left: bytes, right: bytes) -> bytes:
     """Hash two subtrees into one: SHA-256(0x01 || left || right) (RFC 9162, 2.1.1)."""
-    return sha256(b"\x01" + left + right).digest()
+    return sha256(NODE + left + right).digest()
 
 
 @dataclass
