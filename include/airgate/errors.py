@@ -40,6 +40,10 @@ class StepError(AirgateError):
     """A step failed; trying again may help."""
 
 
+class FencedError(StepError):
+    """Another launch of the task took over: this one may write nothing any more."""
+
+
 class DataError(StepError):
     """A step refused its data; trying again with the same data cannot help, so the task fails without retries."""
 

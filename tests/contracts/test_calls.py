@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from airgate.contracts import calls
 from airgate.contracts.fork_protocol import server_environment, step_environment
 from airgate.contracts.step import RunContext, StepCall, StepResult
-from airgate.errors import ArtifactError, ContractError
+from airgate.errors import ArtifactError, ContractError, FencedError
 
 
 def run(**changes) -> RunContext:
@@ -28,14 +28,14 @@ def result() -> StepResult:
 
 
 def test_a_call_lies_under_its_ids():
-    assert calls.call_url("file:///store/", run()) == (
-        "file:///store/calls/d/manual__2026-01-08T00%3A00%3A00%2B00%3A00/train/-1/2/call.json")
+    assert calls.call_url("file:///store/", run(), "ab12") == (
+        "file:///store/calls/d/manual__2026-01-08T00%3A00%3A00%2B00%3A00/train/-1/2/ab12/call.json")
 
 
 @given(st.text(min_size=1, max_size=300).filter(lambda text: not any("\ud800" <= c <= "\udfff" for c in text)))
 def test_no_id_leads_out_of_its_folder(name):
-    parts = calls.call_url("file:///store", run(run_id=name)).removeprefix("file:///store/").split("/")
-    assert len(parts) == 7
+    parts = calls.call_url("file:///store", run(run_id=name), "ab12").removeprefix("file:///store/").split("/")
+    assert len(parts) == 8
     assert parts[2] not in ("", ".", "..")
     assert parts[2].isascii()
     assert len(parts[2]) <= 255
@@ -43,7 +43,7 @@ def test_no_id_leads_out_of_its_folder(name):
 
 @given(st.sets(st.text(alphabet="ab./%~é", min_size=1, max_size=120), min_size=2, max_size=2))
 def test_two_runs_never_share_a_place(names):
-    first, second = (calls.call_url("s", run(run_id=name)) for name in names)
+    first, second = (calls.call_url("s", run(run_id=name), "ab12") for name in names)
     assert first != second
 
 
@@ -55,8 +55,31 @@ def test_round_trip(store, tmp_path):
     assert calls.read_result(url) is None
     calls.write_result(url, result())
     assert calls.read_result(url) == result()
-    calls.write_call(made)
-    assert calls.read_result(url) is None, "an answer to an earlier call must not be taken for one to this"
+    again = calls.write_call(made)
+    assert calls.read_result(again) is None, "an answer to an earlier call must not be taken for one to this"
+    assert calls.read_result(url) == result()
+
+
+@pytest.mark.parametrize("store", ["file://{}", "{}", "memory://{}"])
+def test_a_launch_shuts_out_the_earlier_ones_of_its_task(store, tmp_path):
+    root = store.format(tmp_path / "store")
+    first = calls.write_call(call(root))
+    calls.check_fence(first)
+    second = calls.write_call(call(root, try_number=3))
+    calls.check_fence(second)
+    with pytest.raises(FencedError, match=r"launch 2/\w{8} of this task may write nothing any more: launch 3/\w{8} took over"):
+        calls.check_fence(first)
+    other = calls.write_call(call(root, task_id="load"))
+    calls.check_fence(other)
+    calls.check_fence(second)
+    calls.let_write(first)  # its pod was adopted
+    calls.check_fence(first)
+    with pytest.raises(FencedError):
+        calls.check_fence(second)
+
+
+def test_without_a_fence_everyone_may_write(tmp_path):
+    calls.check_fence(f"file://{tmp_path}/calls/d/r/t/-1/1/ab12/call.json")
 
 
 def test_a_write_leaves_no_half(tmp_path):

@@ -1,7 +1,13 @@
 """Where a call lives in the artifact store, and how it and its result are written and read. Both planes use this.
 
-    <store>/calls/<dag>/<run>/<task>/<map index>/<try>/call.json     what the operator asks
-                                                       result.json   what the runner answers, written last and at once
+    <store>/calls/<dag>/<run>/<task>/<map index>/fence                        which launch may write: '<try>/<launch>'
+                                                <try>/<launch>/call.json      what the operator asks
+                                                               result.json    what the runner answers, last and at once
+
+Each launch has a folder of its own, so none can answer for another. What lies outside it, MLflow and predictions, a step
+writes only while the fence names its launch: a pod that comes back after another took its place finds itself shut out. This is
+a fencing token as in M. Kleppmann, "How to do distributed locking" (2016), held by the writer's own code: a store that compares
+tokens is not to be had everywhere.
 """
 
 from __future__ import annotations
@@ -9,8 +15,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
@@ -19,10 +25,11 @@ from pydantic import ValidationError
 
 from airgate.contracts.base import Contract
 from airgate.contracts.step import RunContext, StepCall, StepResult
-from airgate.errors import ArtifactError, ContractError, MissingArtifactError
+from airgate.errors import ArtifactError, ContractError, FencedError, MissingArtifactError
 
 CALL_FILE = "call.json"
 RESULT_FILE = "result.json"
+FENCE_FILE = "fence"
 SCHEMA_VERSION = 1
 # File systems allow 255 bytes a name, and a percent-encoded id can be nine times as long as the id.
 NAME_LIMIT = 200
@@ -30,9 +37,9 @@ NAME_LIMIT = 200
 AnyContract = TypeVar("AnyContract", bound=Contract)
 
 
-def call_url(store: str, run: RunContext) -> str:
-    """Give the URL of a task try's call.json under the store's root. Two different tries never share one."""
-    ids = (run.dag_id, run.run_id, run.task_id, str(run.map_index), str(run.try_number))
+def call_url(store: str, run: RunContext, launch: str) -> str:
+    """Give the URL of a launch's call.json under the store's root. Two launches never share one."""
+    ids = (run.dag_id, run.run_id, run.task_id, str(run.map_index), str(run.try_number), launch)
     return "/".join([store.rstrip("/"), "calls", *map(_segment, ids), CALL_FILE])
 
 
@@ -44,15 +51,32 @@ def result_url(url: str) -> str:
 
 
 def write_call(call: StepCall) -> str:
-    """Write the call where its run context says and give its URL. An answer to an earlier call there is removed.
+    """Write the call into a new launch's folder, let that launch write, and no other of its task; give the call's URL.
 
     Raises ArtifactError when the store cannot be written.
     """
-    url = call_url(call.store, call.run)
-    # Were the old answer left, a step that is killed now would seem to have ended as its forerunner did.
-    _remove(result_url(url))
+    url = call_url(call.store, call.run, secrets.token_hex(4))
     write_bytes(url, call.model_dump_json().encode())
+    let_write(url)
     return url
+
+
+def let_write(url: str) -> None:
+    """From now on the launch of this call may write, and no other of its task. Raises ArtifactError."""
+    fence, launch = _fence(url)
+    write_bytes(fence, launch.encode())
+
+
+def check_fence(url: str) -> None:
+    """Raise FencedError when another launch took over from that of this call; ArtifactError when the store cannot be read.
+
+    Where nobody has put up a fence, everyone may write.
+    """
+    fence, launch = _fence(url)
+    data = _read(fence)
+    if data is not None and data.decode(errors="replace") != launch:
+        raise FencedError(f"launch {launch} of this task may write nothing any more: launch {data.decode(errors='replace')} took "
+                          f"over ({fence}). Nothing is lost: that one does the work.")
 
 
 def read_call(url: str) -> StepCall:
@@ -188,21 +212,11 @@ def _read(url: str) -> bytes | None:
         raise _unreadable(url, error) from error
 
 
-def _remove(url: str) -> None:
-    path = local_path(url)
-    try:
-        if path is not None:
-            with suppress(FileNotFoundError, NotADirectoryError):
-                path.unlink()
-            return
-        import fsspec
-
-        filesystem, key = fsspec.url_to_fs(url)
-        if filesystem.exists(key):
-            filesystem.rm_file(key)
-    except Exception as error:
-        raise ArtifactError(f"{url}: an earlier result cannot be removed: {_reason(error)}. Check that the artifact "
-                            "store is there and writable.") from error
+def _fence(url: str) -> tuple[str, str]:
+    """The fence's URL and how it names the launch of the call at `url`."""
+    result_url(url)  # refuses what is no call's URL
+    folder, attempt, launch, _ = url.rsplit("/", 3)
+    return f"{folder}/{FENCE_FILE}", f"{attempt}/{launch}"
 
 
 def _unreadable(url: str, error: Exception) -> ArtifactError:

@@ -3,6 +3,7 @@
 import math
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +27,9 @@ class StepContext:
     metrics: dict[str, float] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
     attachments: dict[str, Path] = field(default_factory=dict)
+    check_fence: Callable[[], None] = lambda: None
+    """Raises FencedError when another launch of this task took over. Call it just before writing what others see: predictions,
+    a registered version."""
 
     @property
     def run(self) -> RunContext:

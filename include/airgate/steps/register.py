@@ -59,7 +59,9 @@ def register(model: Model, data: pd.DataFrame, evaluation: dict[str, Any], gates
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     found = _registered(client, ctx.spec.name, tags)
     if found is None:
+        ctx.check_fence()
         source, model_id = _log(model, _at_rest(folder), data, uri, run_id)
+        ctx.check_fence()
         found = _create(client, ctx, tags, source=source, model_id=model_id, run_id=run_id,
                         description=_describe(evaluation))
         ctx.progress(f"registered {ctx.spec.name} version {found.version}, {digest[:19]}")

@@ -2,7 +2,7 @@
 
 Ends with 0 when the step did well, 1 when it failed and another try may help, 65 (EX_DATAERR) when none can, 143 when it
 was told to stop. Whatever happened is in result.json beside the call, written last; a step that was stopped or killed
-leaves none.
+leaves none, nor does one whose place another launch has taken, which ends with 1 and writes nothing at all.
 """
 
 import shutil
@@ -10,16 +10,17 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from airgate.contracts.calls import read_call, write_result
+from airgate.contracts.calls import check_fence, read_call, write_result
 from airgate.contracts.step import ArtifactRef, StepCall, StepFailure, StepResult
-from airgate.errors import AirgateError, StepError
+from airgate.errors import AirgateError, FencedError, StepError
 from airgate.steps import materialize, tracking
 from airgate.steps.annotations import signature_of
 from airgate.steps.arguments import arguments_of, refuse_wrong_arguments
@@ -85,17 +86,24 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, previous)
 
 
-def execute(call: StepCall, workdir: Path) -> StepResult:
-    """Run one call in `workdir`, which must exist and is the step's own. A failure is in the result, never raised."""
+def execute(call: StepCall, workdir: Path, fence: Callable[[], None] = lambda: None) -> StepResult:
+    """Run one call in `workdir`, which must exist and is the step's own. A failure is in the result, never raised.
+
+    Except FencedError, which `fence` raises once another launch of the task took over.
+    """
     account = Account(datetime.now(UTC))
-    context = StepContext(call, workdir)
+    context = StepContext(call, workdir, check_fence=fence)
     store = ArtifactStore(call.store)
     opened: tracking.Tracking | None = None
     try:
+        fence()
         with account.timed("log"):
             opened = tracking.open_run(call)
             context.mlflow_run_id = opened.run_id if opened else call.run.mlflow_run_id
         _call(call, context, store, account)
+        fence()
+    except FencedError:
+        raise  # not even MLflow is told: the other launch writes into the same run
     except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a step raises becomes its result
         account.fail(_as_error(error))
     except Stopped:
@@ -130,7 +138,11 @@ def _run(url: str, workdir: Path) -> int:
         return RETRY if failure.retryable else NO_RETRY
     run = call.run
     say(f"{call.function} for {run.dag_id}, run {run.run_id}, task {run.task_id}, try {run.try_number}")
-    result = execute(call, workdir)
+    try:
+        result = execute(call, workdir, partial(check_fence, url))
+    except FencedError as error:
+        sys.stderr.write(f"airgate: {error}\n")
+        return RETRY
     if result.failure is not None:
         again = "another try may help" if result.failure.retryable else "no other try can help"
         sys.stderr.write(f"{result.failure.traceback}\nairgate: {result.failure.error}: {result.failure.message}\n"
