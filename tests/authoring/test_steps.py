@@ -143,7 +143,7 @@ def test_a_broken_model_says_what_is_wrong(dag: DAG, heart: Path) -> None:
     ("silent", {"emits": 7}, "emits is int; give an airflow.sdk.Asset, for example airgate.authoring.assets.cand"),
     ("load", {"emits": Asset("x")}, "emits asset 'x' but gives a table; the event's payload is a dict."),
     ("silent", {"resources": {"cpu": 1}},
-     "resources is dict; give airgate.contracts.model_spec.Resources(cpu=2, memory='4Gi')."),
+     "resources is dict; give airgate.contracts.resources.Resources(cpu=2, memory='4Gi')."),
     ("silent", {"task_options": {"outlets": []}}, "'outlets' is not set through task_options."),
 ])
 def test_a_wrong_argument_names_the_nearest(dag: DAG, name: str, given: dict[str, Any], message: str) -> None:

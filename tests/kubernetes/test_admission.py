@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from airgate.contracts.model_spec import Resources
+from airgate.contracts.resources import Resources, Toleration
 from airgate.runtime import StepPlan, make_operator
 
 pytestmark = pytest.mark.kubernetes
@@ -14,7 +14,10 @@ PODS = [
     pytest.param(Resources(), {}, id="cpu"),
     pytest.param(Resources(cpu=0.25, memory="512Mi"), {}, id="part of a core"),
     pytest.param(Resources(gpu=1), {}, id="gpu"),
-    pytest.param(Resources(gpu=2, gpu_resource="nvidia.com/mig-1g.10gb"), {}, id="slice of a gpu"),
+    pytest.param(Resources(gpu=1, gpu_resource="nvidia.com/mig-1g.10gb"), {}, id="slice of a gpu"),
+    pytest.param(Resources(gpu=2, gpu_type="NVIDIA-H100-80GB-HBM3", gpu_memory="40Gi"), {}, id="two gpus of a type and size"),
+    pytest.param(Resources(tolerations=[Toleration(key="team", value="risk", effect="NoExecute"), Toleration(key="spot")]), {},
+                 id="tolerations"),
     pytest.param(Resources(gpu=1, node_selector=GPU_NODE), {}, id="node selector"),
     pytest.param(Resources(image="registry.example:5000/other/image:1"), {}, id="image"),
     pytest.param(Resources(), {"execution_timeout": timedelta(minutes=5), "image_pull_policy": "Always"}, id="time limit"),

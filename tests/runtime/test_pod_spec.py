@@ -112,8 +112,8 @@ def test_requests_are_limits(make: MakeStep) -> None:
 
 
 def test_a_gpu_step_asks_for_it_and_may_go_where_it_is(make: MakeStep) -> None:
-    spec = wire(make(Resources(gpu=2, gpu_resource="nvidia.com/mig-1g.10gb", node_selector={"pool": "gpu"})))["spec"]
-    assert spec["containers"][0]["resources"]["limits"]["nvidia.com/mig-1g.10gb"] == "2"
+    spec = wire(make(Resources(gpu=1, gpu_resource="nvidia.com/mig-1g.10gb", node_selector={"pool": "gpu"})))["spec"]
+    assert spec["containers"][0]["resources"]["limits"]["nvidia.com/mig-1g.10gb"] == "1"
     assert spec["nodeSelector"] == {"pool": "gpu"}
     assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in spec["tolerations"]
     plain = wire(make())["spec"]

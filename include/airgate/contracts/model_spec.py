@@ -12,6 +12,7 @@ from airgate.contracts import yaml_file
 from airgate.contracts.base import Contract
 from airgate.contracts.inference import InferenceSpec
 from airgate.contracts.people import canonical_name
+from airgate.contracts.resources import Resources
 from airgate.errors import SpecError, nearest
 
 SPEC_FILE = "model.yaml"
@@ -62,17 +63,6 @@ class TrainingSpec(Contract):
     seed: int = Field(default=7, ge=0, lt=2**31)
     folds: int = Field(default=5, ge=2, le=20)
     parameters: dict[str, JsonValue] = {}
-
-
-class Resources(Contract):
-    """What a step may use. Memory as Kubernetes writes it: 512Mi, 2Gi."""
-
-    cpu: float = Field(default=1, gt=0, le=256)
-    memory: str = Field(default="2Gi", pattern=r"^[1-9]\d*(Mi|Gi)$")
-    gpu: int = Field(default=0, ge=0, le=16)
-    gpu_resource: str = Field(default="nvidia.com/gpu", pattern=r"^[a-z0-9.\-]+/[A-Za-z0-9.\-_]+$")
-    image: str | None = Field(default=None, description="None takes the installation's steps image")
-    node_selector: dict[str, str] = {}
 
 
 class MetricBound(Contract):

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airgate.contracts.fork_protocol import SILENCE
-from airgate.contracts.model_spec import Resources
+from airgate.contracts.resources import Resources
 from airgate.encryption import keys
 from airgate.errors import ConfigError
+from airgate.runtime import pod_placement
 from airgate.runtime.plan import StepPlan
 from airgate.settings import Settings
 
@@ -64,18 +65,6 @@ def container_resources(resources: Resources) -> k8s.V1ResourceRequirements:
     return k8s.V1ResourceRequirements(requests=dict(amounts), limits=dict(amounts))
 
 
-def tolerations(resources: Resources) -> list[k8s.V1Toleration]:
-    """A step that asks for a GPU may run on nodes kept for GPU work; others may not."""
-    if not resources.gpu:
-        return []
-    from kubernetes.client import models as k8s
-
-    # A slice (nvidia.com/mig-1g.10gb) lives on nodes that carry the whole device's taint.
-    vendor = resources.gpu_resource.split("/")[0]
-    keys = dict.fromkeys((f"{vendor}/gpu", resources.gpu_resource))
-    return [k8s.V1Toleration(key=key, operator="Exists", effect="NoSchedule") for key in keys]
-
-
 def pod_security() -> k8s.V1PodSecurityContext:
     """What the `restricted` Pod Security Standard asks of a pod: a plain user and the runtime's system call filter."""
     from kubernetes.client import models as k8s
@@ -109,6 +98,7 @@ def environment(resources: Resources, places: Mapping[str, str]) -> list[k8s.V1E
         # Libraries count the node's cores, not the pod's share; too many threads are throttled and slow each other.
         "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "MKL_NUM_THREADS": threads,
         **SILENCE,
+        **pod_placement.gpu_environment(resources),
         **{name: value for name, value in places.items() if "@" not in urlsplit(value).netloc},
     }
     return variables(values)
@@ -149,14 +139,18 @@ def store_keys(now: Settings) -> tuple[list[k8s.V1Volume], list[k8s.V1VolumeMoun
     return [k8s.V1Volume(name="store-keys", secret=source)], mounts
 
 
-def base_pod() -> k8s.V1Pod:
-    """What the operator has no argument for: no environment variables for each service of the namespace."""
+def base_pod(resources: Resources) -> k8s.V1Pod:
+    """What the operator has no argument for: no environment variables for each service of the namespace.
+
+    And what an author may say otherwise for one task, by the operator's own arguments: affinity and priority class.
+    """
     from kubernetes.client import models as k8s
 
     # Names of the containers must agree for Airflow to merge this with what the operator's arguments say.
     return k8s.V1Pod(
         metadata=k8s.V1ObjectMeta(),
-        spec=k8s.V1PodSpec(containers=[k8s.V1Container(name="base")], enable_service_links=False),
+        spec=k8s.V1PodSpec(containers=[k8s.V1Container(name="base")], enable_service_links=False,
+                            affinity=pod_placement.affinity(resources), priority_class_name=resources.priority_class),
     )
 
 
@@ -167,20 +161,21 @@ def operator_arguments(resources: Resources, now: Settings) -> dict[str, Any]:
     image = resources.image or now.steps_image
     places = {"AIRGATE_RUNTIME": now.runtime, "AIRGATE_PREDICTIONS": now.predictions, "AIRGATE_STEPS_IMAGE": image}
     volumes, mounts = store_keys(now)
+    shared, shared_mounts = pod_placement.shared_memory(resources)
     if now.store_keys:
         places["AIRGATE_STORE_KEYS"] = now.store_keys  # names the keys; `store_keys` refuses what might be one
     return {
         "namespace": now.namespace,
         "image": image,
         "container_resources": container_resources(resources),
-        "node_selector": dict(resources.node_selector),
-        "tolerations": tolerations(resources),
+        "node_selector": pod_placement.node_selector(resources),
+        "tolerations": pod_placement.tolerations(resources),
         "security_context": pod_security(),
         "container_security_context": container_security(),
         "automount_service_account_token": False,
         "env_vars": environment(resources, places),
         "env_from": secret_environment(now.steps_secret),
-        "volumes": [k8s.V1Volume(name="scratch", empty_dir=k8s.V1EmptyDirVolumeSource()), *volumes],
-        "volume_mounts": [k8s.V1VolumeMount(name="scratch", mount_path=SCRATCH), *mounts],
-        "full_pod_spec": base_pod(),
+        "volumes": [k8s.V1Volume(name="scratch", empty_dir=k8s.V1EmptyDirVolumeSource()), *shared, *volumes],
+        "volume_mounts": [k8s.V1VolumeMount(name="scratch", mount_path=SCRATCH), *shared_mounts, *mounts],
+        "full_pod_spec": base_pod(resources),
     }

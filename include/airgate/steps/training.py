@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from sklearn.model_selection import StratifiedKFold
 
 from airgate.contracts.base import Contract
-from airgate.contracts.model_spec import Resources
+from airgate.contracts.resources import Resources
 from airgate.errors import DataError, SpecError, nearest
 from airgate.steps import bootstrap
 from airgate.steps.context import StepContext
