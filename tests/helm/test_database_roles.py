@@ -8,10 +8,9 @@ from urllib.parse import quote
 
 import psycopg2
 import pytest
-from tests.audit.conftest import MOMENT, superuser
+from tests.audit.conftest import make_event, superuser
 from tests.helm.conftest import ROOT
 
-from airgate.audit.event import Actor, AuditEvent
 from airgate.audit.store import AuditStore
 
 SCRIPT = ROOT / "helm" / "airgate" / "files" / "database_roles.py"
@@ -46,18 +45,17 @@ def test_roles_and_databases_are_made_once_and_apart(urls: dict[str, str]) -> No
 
     AuditStore(urls["AUDIT_OWNER_URL"]).create()
     AuditStore(urls["AUDIT_OWNER_URL"]).grant("helm_writer")
-    event = AuditEvent(kind="dag.run", at=MOMENT, actor=Actor(kind="system", name="test"), body={"state": "success"})
-    assert AuditStore(urls["AUDIT_WRITER_URL"]).append(event) == 0
+    assert AuditStore(urls["AUDIT_WRITER_URL"]).append(make_event()) == 0
 
     mlflow = at(urls["ADMIN_URL"], "helm_mlflow", "helm_audit")
     with pytest.raises(psycopg2.OperationalError, match="permission denied for database"):
         psycopg2.connect(mlflow)
     with closing(psycopg2.connect(urls["AUDIT_WRITER_URL"])) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
         for statement in ("CREATE TABLE theirs (n int)", "CREATE DATABASE theirs", "CREATE ROLE theirs",
                           "SET ROLE helm_owner", "DELETE FROM airgate_events"):
             with pytest.raises(psycopg2.Error, match=r"permission denied|must be"):
                 cursor.execute(statement)
-            connection.rollback()
     superuser(urls["ADMIN_URL"], "DROP DATABASE helm_mlflow", "DROP ROLE helm_mlflow")
 
 
