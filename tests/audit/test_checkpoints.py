@@ -120,6 +120,31 @@ def test_whoever_can_append_cannot_bring_in_a_key(store, make, key):
     assert checkpoints.keys_in_force(store) == [key.public]
 
 
+def test_the_key_in_force_is_told_by_few_checkpoints(store, make, key):
+    """Those that a key came in by, and the newest, tell what all do, after rotations and leaves that count for nothing."""
+    keys = [key, signer(), signer()]
+    for number, current in enumerate(keys):
+        if number:
+            checkpoints.rotate(store, keys[number - 1], current)
+        for more in range(3):
+            store.append(make(10 * number + more))
+            store.append(named({"vkey": signer().public.text(), "replaces": current.public.text()}))
+            checkpoints.checkpoint(store, current)
+            everything = checkpoints.succession(checkpoints.keys_named(store), checkpoints.notes(store))
+            assert checkpoints.key_in_force(store) == everything[-1] == current.public
+    few, succession = store.database.transact(checkpoints._succession_now, write=False)
+    assert few[-1] == checkpoints.newest(store)
+    assert succession[-2:] == everything[-2:]
+
+
+def test_a_checkpoint_reads_no_older_ones_than_it_needs(store, make, key):
+    for number in range(4):
+        store.append(make(number))
+        checkpoints.checkpoint(store, key)
+    few, _ = store.database.transact(checkpoints._succession_now, write=False)
+    assert [note.size for note in few] == [note.size for note in checkpoints.notes(store)][::3]
+
+
 def test_many_at_once_make_one_chain(store, make, key):
     checkpoints.checkpoint(store, key)
 

@@ -1,6 +1,6 @@
 """Task tries, and the sweep over all that an account says."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from tests.audit.accounts import NOW, Airflow, answer, attempt, ended
@@ -149,10 +149,15 @@ def test_a_step_that_was_killed_after_its_success_was_recorded_is_no_riddle(log)
     assert report.unexplained == []
 
 
-def test_an_alarm_is_recorded_once_for_each_content(log):
-    for finding in (Finding("a"), Finding("a"), Finding("b", model="m", version="2")):
-        log.append_if_absent(finding.event())
-    assert [(stored.event.body["what"], stored.event.version) for stored in log.events()] == [("a", None), ("b", "2")]
+def test_an_alarm_is_recorded_once_a_day_for_each_content(log):
+    """So a finding that was resolved and comes back is on record again."""
+    evening = datetime(2026, 1, 8, 23, 59, tzinfo=UTC)
+    for finding in (Finding("a"), Finding("b", model="m", version="2")):
+        elsewhere = evening.astimezone(timezone(timedelta(hours=2)))  # tomorrow there
+        for now in (evening, evening.replace(hour=1), elsewhere, evening + timedelta(hours=1)):
+            log.append_if_absent(finding.event(now))
+    assert [(stored.event.body["what"], stored.event.version, stored.event.occurred_at.day) for stored in log.events()] == [
+        ("a", None, 8), ("a", None, 9), ("b", "2", 8), ("b", "2", 9)]
 
 
 def test_an_event_whose_contents_expired_is_still_there(log):

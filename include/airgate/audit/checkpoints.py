@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from airgate.audit.anchors import Anchor
 from airgate.audit.canonical_json import loads
@@ -120,7 +120,7 @@ def succession(named: Sequence[NamedKey], notes: Sequence[Note]) -> list[Verifie
 
 def key_in_force(store: AuditStore) -> VerifierKey | None:
     """Give the key that signs now; None before the first checkpoint."""
-    return succession(keys_named(store), notes(store))[-1]
+    return store.database.transact(lambda connection: _succession_now(connection)[1][-1], write=False)
 
 
 def anchor_all(store: AuditStore, anchors: Sequence[Anchor]) -> Anchored:
@@ -156,7 +156,7 @@ def _sign(connection: Connection, signers: Sequence[Signer]) -> Note:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
     before = _newest(connection)
     size = head(connection).size
-    _refuse_strange_keys(connection, size, signers)
+    _refuse_strange_keys(connection, signers)
     if before is not None and (before.size > size or before.root != StoredTree(connection).root(0, before.size)):
         raise AuditError(f"the newest checkpoint, over {before.size} events, is not one of this log, which has {size}: somebody "
                          "forged it, or restored an old backup. Run `airgate audit verify --anchors`")
@@ -172,13 +172,24 @@ def _sign(connection: Connection, signers: Sequence[Signer]) -> Note:
     return Note.parse(note)
 
 
-def _refuse_strange_keys(connection: Connection, size: int, signers: Sequence[Signer]) -> None:
-    """Sign only with the key in force, looked up in the transaction that signs."""
-    query = select(EVENTS.c.seq, EVENTS.c.entry).where(EVENTS.c.kind == "audit.key", EVENTS.c.seq < size).order_by(EVENTS.c.seq)
-    named = [_named(row.seq, loads(bytes(row.entry))["event"]["body"]) for row in connection.execute(query) if row.entry]
-    rows = connection.execute(select(CHECKPOINTS).order_by(CHECKPOINTS.c.size))
+def _succession_now(connection: Connection) -> tuple[list[Note], list[VerifierKey | None]]:
+    """What `succession` gives for those checkpoints alone that a key came in by, and the newest; and these.
+
+    A key counts by the first checkpoint that covers the event that names it; all others change nothing, and there is one an hour.
+    """
+    over = select(func.min(CHECKPOINTS.c.size)).where(CHECKPOINTS.c.size > EVENTS.c.seq).scalar_subquery()
+    query = select(EVENTS.c.seq, EVENTS.c.entry, over.label("over")).where(EVENTS.c.kind == "audit.key").order_by(EVENTS.c.seq)
+    found = connection.execute(query).all()
+    named = [_named(row.seq, loads(bytes(row.entry))["event"]["body"]) for row in found if row.entry]
+    sizes = {row.over for row in found} | {connection.execute(select(func.max(CHECKPOINTS.c.size))).scalar()}
+    rows = connection.execute(select(CHECKPOINTS).where(CHECKPOINTS.c.size.in_(sizes - {None})).order_by(CHECKPOINTS.c.size))
     made = [_parsed(bytes(row.note), row.size) for row in rows]
-    *keys, current = succession(named, made)
+    return made, succession(named, made)
+
+
+def _refuse_strange_keys(connection: Connection, signers: Sequence[Signer]) -> None:
+    """Sign only with the key in force, looked up in the transaction that signs."""
+    made, (*keys, current) = _succession_now(connection)
     if made and (keys[-1] is None or not made[-1].signed_by(keys[-1])):
         raise AuditError(f"the newest checkpoint, over {made[-1].size} events, is not signed by the key that was in force: "
                          "somebody forged it. Run `airgate audit verify --anchors`")

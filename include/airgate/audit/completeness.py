@@ -55,12 +55,16 @@ class Finding:
     model: str | None = None
     version: str | None = None
 
-    def event(self) -> AuditEvent:
-        """Make the alarm that puts it on record: one for each content, however often it is found."""
+    def event(self, now: datetime) -> AuditEvent:
+        """Make the alarm that puts it on record: one a day (UTC) for each content, as long as it is found.
+
+        So one that was resolved and comes back is on record again, and an hourly sweep does not fill the log.
+        """
+        day = now.astimezone(UTC).date().isoformat()
         return AuditEvent(
-            event_id=event_id_of("audit.alarm", "unexplained", self.line), kind="audit.alarm", occurred_at=datetime.now(UTC),
-            actor=SWEEP, model=self.model, version=self.version, source="sweep",
-            code=CodeRef(commit=settings.load().code_version), body={"alarm": "unexplained", "what": self.line})
+            event_id=event_id_of("audit.alarm", "unexplained", self.line, day), kind="audit.alarm", occurred_at=now, actor=SWEEP,
+            model=self.model, version=self.version, source="sweep", code=CodeRef(commit=settings.load().code_version),
+            body={"alarm": "unexplained", "what": self.line})
 
 
 def recorded(store: AuditStore, ids: Iterable[UUID]) -> set[UUID]:

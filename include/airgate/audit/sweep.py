@@ -155,7 +155,7 @@ def _note_models(registry: RegistryAccount | None, store: AuditStore, report: Sw
 
 def _alarm(store: AuditStore, findings: list[Finding]) -> None:
     for finding in findings:
-        store.append_if_absent(finding.event())
+        store.append_if_absent(finding.event(datetime.now(UTC)))
 
 
 def _due(items: list[Ended], latest: datetime | None) -> list[Ended]:
