@@ -2,6 +2,7 @@
 
 import json
 import re
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.helm.conftest import ENVIRONMENTS, ROOT, Render, one
-from tests.helm.engine import Helm, HelmRefused
+from tests.helm.engine import Helm, HelmRefused, documents
 
 from airgate import settings
 
@@ -69,6 +70,15 @@ def test_without_what_only_the_installation_knows_nothing_renders(helm: Helm, ch
     for value in ("AIRGATE_ARTIFACT_STORE", "AIRGATE_PREDICTIONS", "AIRGATE_DATA_REPOSITORY", "AIRGATE_AUDIT_ORIGIN",
                   "/mlflow/artifactRoot", "/network/egress"):
         assert value in str(refused.value)
+
+
+def test_the_guides_values_are_enough(helm: Helm, chart: Path, tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "platform.md").read_text().partition("## On Kubernetes")[2]
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(textwrap.dedent(re.findall(r"^ *```yaml\n(.*?)^ *```", guide, re.MULTILINE | re.DOTALL)[0]))
+    made = documents(helm.template(chart, [chart / "values-production.yaml", mine]))
+    rules = one(made, "NetworkPolicy", "airgate-steps")["spec"]["egress"]
+    assert [rule["to"][0]["ipBlock"]["cidr"] for rule in rules[2:]] == ["10.0.0.5/32", "10.0.0.6/32"]
 
 
 def test_an_image_may_be_named_by_its_digest(render: Render) -> None:
