@@ -1,12 +1,16 @@
 """Training a network: deterministic on CPU, leaves torch's settings alone, same rules for rows and parameters."""
 
+import multiprocessing
+
 import pytest
 import torch
 from tests.steps.model_support import changed, context, rows, spec_of
 
 from airgate.contracts.model_spec import METRICS
+from airgate.contracts.resources import Resources
 from airgate.errors import DataError, SpecError
 from airgate.steps import train_torch
+from airgate.steps.model import Model
 from airgate.steps.store import manifest, manifest_digest
 from models.diagnosis_network.steps import features
 
@@ -16,11 +20,6 @@ QUICK = {"hidden": [8], "epochs": 15}
 @pytest.fixture(scope="module")
 def data():
     return features(rows())
-
-
-@pytest.fixture(autouse=True)
-def on_cpu(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
 def quick(**parameters):
@@ -59,6 +58,43 @@ def test_torchs_own_settings_are_given_back(data, tmp_path):
     assert torch.rand(1) == expected
     assert torch.get_num_threads() == before
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def one_of_two(rank, folder, data, spec):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
+    ctx = context(folder / str(rank), spec)
+    train_torch.fit_together(data, ctx).save(folder / f"model-{rank}")
+    (folder / f"device-{rank}").write_text(ctx.facts["device"])
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_train_together_what_one_trains_alone(data, tmp_path, monkeypatch):
+    """One of 273 rows is left over for the last batch of 8: a process without a row of it takes part all the same."""
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    spec = changed(quick(), folds=2, parameters={"hidden": [8], "epochs": 2, "batch_size": 8})
+    alone = train_torch.fit(data, context(tmp_path, spec))
+    # Forked, so that they need not load torch again; tests/steps/test_launch.py starts them as a step does.
+    both = [multiprocessing.get_context("fork").Process(target=one_of_two, args=(rank, tmp_path, data, spec)) for rank in (0, 1)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    first, second = (Model.load(tmp_path / f"model-{rank}") for rank in (0, 1))
+    assert manifest_digest(manifest(tmp_path / "model-0")) == manifest_digest(manifest(tmp_path / "model-1"))
+    assert abs(first.predict_proba(data) - alone.predict_proba(data)).max() < 1e-5
+    assert (second.predict_proba(data) == first.predict_proba(data)).all()
+    assert (tmp_path / "device-0").read_text() == "2 x cpu"
+
+
+def test_a_gpu_that_is_not_there_is_said_and_not_needed(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    spec = quick(epochs=1).model_copy(update={"steps": {"train": Resources(gpu=2)}})
+    ctx = context(tmp_path, spec)
+    train_torch.fit(data, ctx)
+    assert ctx.facts["device"] == "cpu"
+    assert "asks for 2 GPU for step 'train' but none is visible here: training on CPU" in capsys.readouterr().out
 
 
 def test_a_constant_column_and_missing_values_do_no_harm(data, tmp_path):

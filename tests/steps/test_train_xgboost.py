@@ -4,10 +4,11 @@ import json
 
 import numpy as np
 import pytest
+import xgboost as xgb
 from tests.steps.model_support import changed, context, rows, spec_of
 
 from airgate.contracts.model_spec import METRICS
-from airgate.errors import DataError, SpecError
+from airgate.errors import DataError, SpecError, StepError
 from airgate.steps import train_xgboost
 from airgate.steps.holdout import is_holdout
 from airgate.steps.store import manifest, manifest_digest
@@ -90,10 +91,38 @@ def test_unusable_rows_are_refused(data, tmp_path, change, said):
         train_xgboost.fit(change(data), context(tmp_path, quick()))
 
 
-def test_a_gpu_that_is_not_there_is_said_and_not_needed(data, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(train_xgboost, "gpu_visible", lambda: False)
-    spec = quick().model_copy(update={"steps": {"train": spec_of().resources("train").model_copy(update={"gpu": 1})}})
-    ctx = context(tmp_path, spec, task="group.train")
+def on_gpus(count):
+    return quick().model_copy(update={"steps": {"train": spec_of().resources("train").model_copy(update={"gpu": count})}})
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+def test_a_gpu_that_is_not_there_is_said_and_not_needed(data, tmp_path, capsys, no_gpu):
+    ctx = context(tmp_path, on_gpus(1), task="group.train")
     train_xgboost.fit(data, ctx)
     assert ctx.facts["device"] == "cpu"
-    assert "asks for a GPU but none is visible here" in capsys.readouterr().out
+    assert "asks for 1 GPU for step 'train' but none is visible here: training on CPU" in capsys.readouterr().out
+
+
+def test_more_gpus_than_one_process_uses_are_refused(data, tmp_path):
+    with pytest.raises(SpecError, match=r"train asks for 4 GPUs, but train_xgboost.fit uses one .* Write gpu: 1"):
+        train_xgboost.fit(data, context(tmp_path, on_gpus(4)))
+
+
+def test_a_gpu_that_is_granted_is_asked_for(tmp_path):
+    options = train_xgboost.options_for(train_xgboost.XGBoostParameters(), context(tmp_path, on_gpus(1)), gpus=1)
+    assert (options["device"], options["tree_method"]) == ("cuda", "hist")
+
+
+def test_xgboost_that_leaves_the_gpu_is_found_out(data, tmp_path, no_gpu):
+    """Asked for CUDA where there is none, XGBoost warns and trains on the CPU."""
+    options = train_xgboost.options_for(train_xgboost.XGBoostParameters(), context(tmp_path, on_gpus(1)), gpus=1)
+    table = xgb.DMatrix(data[["mean_area", "mean_texture"]], label=data["malignant"])
+    with pytest.warns(UserWarning, match="found, setting device to CPU|find any available GPU"):
+        booster = xgb.train(options, table, num_boost_round=2)
+    with pytest.raises(StepError, match="was told to train on 'cuda' but trained on 'cpu': it could not use the GPU"):
+        train_xgboost.device_used(booster, "cuda")
+    assert train_xgboost.device_used(booster, "cpu") == "cpu"

@@ -1,9 +1,9 @@
-"""Train a small torch classifier: on a GPU where there is one, else on CPU, where one seed gives the same bytes."""
+"""Train a small torch classifier: on the GPUs that model.yaml asks for, else on CPU, where one seed gives the same bytes."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -11,9 +11,11 @@ import torch
 import torch._dynamo  # every optimiser imports it on first use, 3.5 s: here a warm parent process pays that once
 from numpy.typing import NDArray
 from pydantic import Field
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
 
 from airgate.contracts.base import Contract
-from airgate.steps import plot, training
+from airgate.steps import device, launch, plot, training
 from airgate.steps.context import StepContext
 from airgate.steps.model_torch import Perceptron, TorchModel
 
@@ -34,23 +36,38 @@ def fit(data: pd.DataFrame, ctx: StepContext) -> TorchModel:
     """Cross-validate, log the folds' metrics, then train on all rows outside the holdout.
 
     `data` is what features() returned: id, label, and one numeric column per input; a missing value counts as the
-    column's mean. On CPU the same data, parameters and seed give the same bytes; a GPU may differ in the last digits.
-    Raises DataError for unusable rows (see `training.training_rows`), SpecError for wrong parameters.
+    column's mean. On CPU the same data, parameters and seed give the same bytes; a GPU may differ in the last digits. With
+    several GPUs each takes its part of every batch, so their number changes no more than that.
+    Raises DataError for unusable rows (see `training.training_rows`), SpecError for wrong parameters, and what
+    `device.granted` raises.
     """
-    parameters = training.parameters(ctx, TorchParameters)
-    rows = training.training_rows(data, ctx)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    ctx.fact("device", torch.cuda.get_device_name() if device == "cuda" else "cpu")
+    parameters, rows = training.parameters(ctx, TorchParameters), training.training_rows(data, ctx)
+    gpus = device.granted(ctx, "torch", cuda=torch.version.cuda is not None, visible=torch.cuda.device_count())
+    if gpus > 1:
+        return cast("TorchModel", launch.train_on_each(fit_together, data, ctx, gpus))
+    return _fit(rows, parameters, ctx, "cuda" if gpus else "cpu")
+
+
+def fit_together(data: pd.DataFrame, ctx: StepContext) -> TorchModel:
+    """Do what `fit` does, as one process of an open torch.distributed group: each gets the same model."""
+    where = f"cuda:{torch.cuda.current_device()}" if distributed.get_backend() == "nccl" else "cpu"
+    return _fit(training.training_rows(data, ctx), training.parameters(ctx, TorchParameters), ctx, where)
+
+
+def _fit(rows: training.TrainingRows, parameters: TorchParameters, ctx: StepContext, where: str) -> TorchModel:
+    _, processes = _place()
+    name = "cpu" if where == "cpu" else torch.cuda.get_device_name(where)
+    ctx.fact("device", name if processes == 1 else f"{processes} x {name}")
     seed, label = ctx.spec.training.seed, ctx.spec.data.label
 
     def fit_fold(values: Floats, labels: Floats) -> Any:
-        network, _ = _train(values, labels, parameters, seed, device)
+        network, _ = _train(values, labels, parameters, seed, where)
         return TorchModel(network, parameters.hidden, rows.features, label)._probabilities
 
-    with _deterministic(max(1, int(training.resources(ctx).cpu))):
+    with _deterministic(max(1, int(training.resources(ctx).cpu) // processes)):
         training.cross_validate(rows, ctx, fit_fold)
-        ctx.progress(f"training the final network: {parameters.epochs} epochs on {len(rows.labels)} rows on {device}")
-        network, losses = _train(rows.values, rows.labels, parameters, seed, device)
+        ctx.progress(f"training the final network: {parameters.epochs} epochs on {len(rows.labels)} rows on {name}")
+        network, losses = _train(rows.values, rows.labels, parameters, seed, where)
     ctx.log_metric("train_loss", losses[-1])
     curve = ctx.workdir / "training_loss.svg"
     epochs = [float(number) for number in range(1, len(losses) + 1)]
@@ -61,7 +78,7 @@ def fit(data: pd.DataFrame, ctx: StepContext) -> TorchModel:
 
 
 def _train(values: Floats, labels: Floats, parameters: TorchParameters, seed: int,
-           device: str) -> tuple[Perceptron, list[float]]:
+           where: str) -> tuple[Perceptron, list[float]]:
     """Train one network; give it with the mean loss of each epoch. Uses random numbers of its own, from `seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -70,22 +87,33 @@ def _train(values: Floats, labels: Floats, parameters: TorchParameters, seed: in
     mean, spread = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
     network.mean.copy_(torch.from_numpy(mean))
     network.scale.copy_(torch.from_numpy(np.where(spread > 0, spread, 1.0)))
-    network.to(device).train()
-    inputs, target = torch.from_numpy(values).to(device), torch.from_numpy(labels).to(device, torch.float32)
+    network.to(where).train()
+    inputs, target = torch.tensor(values, device=where), torch.tensor(labels, device=where, dtype=torch.float32)
+    rank, processes = _place()
+    learner = DistributedDataParallel(network, forward_sync_buffers=False) if processes > 1 else network
     optimizer = torch.optim.AdamW(network.parameters(), lr=parameters.learning_rate,
                                   weight_decay=parameters.weight_decay)
-    cost = torch.nn.BCEWithLogitsLoss()
+    cost = torch.nn.BCEWithLogitsLoss(reduction="sum")
     losses: list[float] = []
     for _ in range(parameters.epochs):
-        total = 0.0
-        for batch in torch.randperm(len(target), generator=order).to(device).split(parameters.batch_size):
+        total = torch.zeros((), dtype=torch.float64, device=where)
+        for batch in torch.randperm(len(target), generator=order).to(where).split(parameters.batch_size):
             optimizer.zero_grad()
-            loss = cost(network(inputs[batch]), target[batch])
-            loss.backward()
+            own = batch[rank::processes]
+            loss = cost(learner(inputs[own]), target[own])
+            # DistributedDataParallel takes the mean over processes: this makes it the mean over the whole batch's rows.
+            (loss * (processes / len(batch))).backward()
             optimizer.step()
-            total += loss.item() * len(batch)
-        losses.append(total / len(target))
+            total += loss.detach()
+        if processes > 1:
+            distributed.all_reduce(total)
+        losses.append(total.item() / len(target))
     return network, losses
+
+
+def _place() -> tuple[int, int]:
+    """Which process of how many this one is."""
+    return (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
 
 
 @contextmanager

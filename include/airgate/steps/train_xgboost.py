@@ -1,7 +1,6 @@
 """Train an XGBoost classifier with stratified cross-validation."""
 
 import json
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -11,8 +10,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from airgate.contracts.base import Contract
-from airgate.errors import SpecError
-from airgate.steps import training
+from airgate.errors import SpecError, StepError
+from airgate.steps import device, training
 from airgate.steps.context import StepContext
 from airgate.steps.model_xgboost import XGBoostModel
 
@@ -52,11 +51,12 @@ def fit(data: pd.DataFrame, ctx: StepContext) -> XGBoostModel:
     `data` is what features() returned: id, label, and one numeric column per input. The same data, parameters and seed
     give the same bytes. With `early_stopping_rounds` each fold finds its number of trees on a tenth of its own rows,
     and the final model has the mean of them.
-    Raises DataError for unusable rows (see `training.training_rows`), SpecError for wrong parameters.
+    Raises DataError for unusable rows (see `training.training_rows`), SpecError for wrong parameters or more than one GPU,
+    StepError when XGBoost left the GPU it was told to use, and what `device.granted` raises.
     """
     parameters = training.parameters(ctx, XGBoostParameters)
     rows = training.training_rows(data, ctx)
-    options = _options(parameters, ctx)
+    options = options_for(parameters, ctx, _gpus(ctx))
     rounds: list[int] = []
 
     def fit_fold(values: Floats, labels: Floats) -> Any:
@@ -68,8 +68,8 @@ def fit(data: pd.DataFrame, ctx: StepContext) -> XGBoostModel:
     trees = max(1, round(float(np.mean(rounds))))
     ctx.progress(f"training the final model: {trees} trees on {len(rows.labels)} rows, device {options['device']}")
     booster = _train(rows.values, rows.labels, options, trees)
+    ctx.fact("device", device_used(booster, options["device"]))
     booster.set_param({"device": "cpu"})
-    ctx.fact("device", str(options["device"]))
     ctx.log_metric("trees", float(trees))
     model = XGBoostModel(booster, rows.features, ctx.spec.data.label)
     report = ctx.workdir / "feature_importance.json"
@@ -78,22 +78,36 @@ def fit(data: pd.DataFrame, ctx: StepContext) -> XGBoostModel:
     return model
 
 
-def gpu_visible() -> bool:
-    """Whether XGBoost could train on a GPU in this process."""
-    return any(Path("/dev").glob("nvidia[0-9]*")) and bool(xgb.build_info().get("USE_CUDA"))
-
-
-def _options(parameters: XGBoostParameters, ctx: StepContext) -> dict[str, Any]:
-    granted = training.resources(ctx)
-    visible = bool(granted.gpu) and gpu_visible()
-    if granted.gpu and not visible:
-        ctx.progress("model.yaml asks for a GPU but none is visible here: training on CPU")
+def options_for(parameters: XGBoostParameters, ctx: StepContext, gpus: int) -> dict[str, Any]:
+    """XGBoost's own options: the parameters, and what the platform decides."""
     return {
         **parameters.model_dump(exclude={"n_estimators", "early_stopping_rounds"}),
         "objective": "binary:logistic", "eval_metric": "logloss", "tree_method": "hist", "verbosity": 1,
-        "seed": ctx.spec.training.seed, "nthread": max(1, int(granted.cpu)),
-        "device": "cuda" if visible else "cpu",
+        "seed": ctx.spec.training.seed, "nthread": max(1, int(training.resources(ctx).cpu)),
+        "device": "cuda" if gpus else "cpu",
     }
+
+
+def device_used(booster: xgb.Booster, asked: str) -> str:
+    """Where the booster was trained, 'cpu' or 'cuda:0', by its own account.
+
+    Raises StepError when that is not what was asked: XGBoost goes on on the CPU when it cannot use the GPU.
+    """
+    used = str(json.loads(booster.save_config())["learner"]["generic_param"]["device"])
+    if not used.startswith(asked):
+        raise StepError(f"XGBoost was told to train on '{asked}' but trained on '{used}': it could not use the GPU that is "
+                        "visible here. Its warning above says why; driver and CUDA of image and node must fit each other.")
+    return used
+
+
+def _gpus(ctx: StepContext) -> int:
+    """GPUs to train on: 0 or 1. One process of XGBoost uses one."""
+    asked = training.resources(ctx).gpu
+    if asked > 1:
+        raise SpecError(f"{ctx.spec.name}: steps: train asks for {asked} GPUs, but train_xgboost.fit uses one and the others "
+                        "would stand idle. Write gpu: 1; for more rows than one GPU holds see "
+                        "docs/adr/0011-training-on-several-gpus.md.")
+    return device.granted(ctx, "XGBoost", cuda=bool(xgb.build_info().get("USE_CUDA")), visible=device.nvidia_devices())
 
 
 def _rounds(values: Floats, labels: Floats, options: dict[str, Any], parameters: XGBoostParameters, seed: int) -> int:
