@@ -112,3 +112,19 @@ def test_what_is_not_allowed_is_refused_in_deed(installed: str) -> None:
                     airflow("create", "-n", installed, "-f", "-", given=[pod("elsewhere")])):
         assert "(Forbidden)" in refused.stderr
     assert airflow("delete", "pod", "first", "-n", steps, "--grace-period=0", "--force").returncode == 0
+
+
+def test_mlflow_runs_as_it_is_rendered(namespace: str, render: Render, version: str) -> None:
+    """Read-only root, no user of its own, probes and all; with a database in the one place that it may write to."""
+    image = os.environ.get("AIRGATE_TEST_STEPS_IMAGE")
+    if not image:
+        pytest.skip("AIRGATE_TEST_STEPS_IMAGE names no image that the cluster has")
+    manifests = render("dev", {"steps": {"image": image}}, kube=version, namespace=namespace)
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "airgate-mlflow", "namespace": namespace},
+              "stringData": {"MLFLOW_BACKEND_STORE_URI": "sqlite:////tmp/mlflow.db"}}
+    wanted = [one for one in manifests if one["metadata"]["name"] == "airgate-mlflow"]
+    kubectl("apply", "-f", "-", given=[secret, *wanted])
+    done = kubectl("wait", "deployment/airgate-mlflow", "-n", namespace, "--for=condition=Available", "--timeout=280s",
+                   check=False)
+    assert done.returncode == 0, kubectl("describe", "pods", "-n", namespace).stdout + kubectl(
+        "logs", "deployment/airgate-mlflow", "-n", namespace, check=False).stdout

@@ -39,6 +39,14 @@ def test_airflow_may_manage_pods_and_nothing_more(render: Render) -> None:
         ("airgate-scheduler", "airgate-system"), ("airgate-triggerer", "airgate-system")]
 
 
+def test_airflow_sees_nodes_only_where_it_was_allowed_to(render: Render) -> None:
+    manifests = render("dev", {"readNodes": True})
+    assert one(manifests, "ClusterRole", "airgate-nodes-airgate-system")["rules"] == [
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list"]}]
+    assert one(manifests, "ClusterRoleBinding", "airgate-nodes")["subjects"] == one(
+        manifests, "RoleBinding", "airgate-pods")["subjects"]
+
+
 def test_steps_reach_dns_mlflow_and_what_is_named_and_nobody_reaches_them(render: Render) -> None:
     named = [{"name": "store", "cidr": "10.0.0.5/32", "ports": [443, 9000]},
              {"name": "git", "namespaceLabels": {"team": "git"}, "podLabels": {"app": "git"}, "ports": [22]}]
