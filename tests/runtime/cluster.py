@@ -1,5 +1,6 @@
 """A Kubernetes API server with as much in it as one pod at a time needs, and a kubelet that is a Python function."""
 
+import copy
 import json
 import threading
 from collections.abc import Callable
@@ -21,14 +22,19 @@ BEGIN = "2026-01-09T06:00:00Z"
 class Cluster:
     """Pods that are over as soon as they are made, or with `hold` when `finish` is called.
 
-    `refuse` answers creation with that status; `vanish` forgets pods; `image_id` is what their containers ran.
+    `refuse` answers creation with these statuses and messages, one each; `vanish` forgets pods; `image_id` is what their
+    containers ran; `away` answers so many requests with 503; `log` is every pod's.
     """
 
     kubelet: Kubelet
     pods: dict[str, Any] = field(default_factory=dict)
     created: list[dict[str, Any]] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
-    refuse: int = 0
+    refuse: list[tuple[int, str]] = field(default_factory=list)
+    away: int = 0
+    events: list[tuple[str, str]] = field(default_factory=list)
+    nodes: list[dict[str, Any]] | None = None
+    log: bytes = b"2026-01-09T06:00:00.5Z one line of the step's log\n"
     vanish: bool = False
     hold: bool = False
     image_id: str = ""
@@ -37,20 +43,22 @@ class Cluster:
         self.created.append(pod)
         pod["metadata"] |= {"uid": "u-1", "creationTimestamp": BEGIN}
         self.pods[pod["metadata"]["name"]] = pod
+        pod["status"] = {"phase": "Pending"}
+        answer = copy.deepcopy(pod)
         if self.hold:
-            pod["status"] = _status("Running", {"running": {"startedAt": BEGIN}}, self.image_id)
+            pod["status"] = status("Running", {"running": {"startedAt": BEGIN}}, self.image_id)
         else:
             self.finish(pod)
-        return pod
+        return answer
 
     def finish(self, pod: dict[str, Any]) -> None:
         """Let the pod's container do its work and end."""
         code, reason = self.kubelet(pod["spec"]["containers"][0]["args"][0])
         ended = {"exitCode": code, "reason": reason, "startedAt": BEGIN, "finishedAt": BEGIN}
-        pod["status"] = _status("Failed" if code else "Succeeded", {"terminated": ended}, self.image_id)
+        pod["status"] = status("Failed" if code else "Succeeded", {"terminated": ended}, self.image_id)
 
 
-def _status(phase: str, state: dict[str, Any], image_id: str) -> dict[str, Any]:
+def status(phase: str, state: dict[str, Any], image_id: str) -> dict[str, Any]:
     container = {"name": "base", "image": "i", "imageID": image_id, "ready": False, "restartCount": 0, "state": state}
     return {"phase": phase, "startTime": BEGIN, "conditions": [{"type": "PodScheduled", "status": "True"}],
             "containerStatuses": [container]}
@@ -64,25 +72,48 @@ class _Handler(BaseHTTPRequestHandler):
     def cluster(self) -> Cluster:
         return cast("Cluster", self.server.cluster)  # type: ignore[attr-defined]
 
+    def _is_away(self) -> bool:
+        if self.cluster.away <= 0:
+            return False
+        self.cluster.away -= 1
+        self._json(503, {"kind": "Status", "message": "apiserver is starting"})
+        return True
+
     def do_GET(self) -> None:
         path = urlparse(self.path).path.strip("/").split("/")
+        if self._is_away():
+            return
         if path[-1] == "log":
-            self._send(200, b"one line of the step's log\n", "text/plain")
+            self._send(200, self.cluster.log, "text/plain")
+        elif path[-1] == "nodes":
+            self._nodes()
         elif path[-1] == "pods":
             wanted = parse_qs(urlparse(self.path).query).get("labelSelector", [""])[0]
             items = [pod for pod in self.cluster.pods.values() if _matches(pod, wanted)]
             self._json(200, {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})
         elif path[-1] == "events":
-            self._json(200, {"kind": "EventList", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": []})
+            self._json(200, {"kind": "EventList", "apiVersion": "v1", "metadata": {"resourceVersion": "1"},
+                             "items": [_event(*one) for one in self.cluster.events]})
         elif path[-1] in self.cluster.pods and not self.cluster.vanish:
             self._json(200, self.cluster.pods[path[-1]])
         else:
             self._json(404, {"kind": "Status", "code": 404, "reason": "NotFound", "message": "not found"})
 
+    def _nodes(self) -> None:
+        if self.cluster.nodes is None:
+            self._json(403, {"kind": "Status", "code": 403, "message": "nodes is forbidden"})
+        else:
+            self._json(200, {"kind": "NodeList", "apiVersion": "v1", "metadata": {}, "items": self.cluster.nodes})
+
     def do_POST(self) -> None:
         body = self._body()
+        if self._is_away():
+            return
         if self.cluster.refuse:
-            self._json(self.cluster.refuse, {"kind": "Status", "message": "quota exceeded"})
+            code, message = self.cluster.refuse.pop(0)
+            self._json(code, {"kind": "Status", "code": code, "message": message})
+        elif body["metadata"]["name"] in self.cluster.pods:
+            self._json(409, {"kind": "Status", "code": 409, "reason": "AlreadyExists", "message": "already exists"})
         else:
             self._json(201, self.cluster.create(body))
 
@@ -109,6 +140,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         with suppress(BrokenPipeError):
             self.wfile.write(body)
+
+
+def _event(reason: str, message: str) -> dict[str, Any]:
+    return {"reason": reason, "message": message, "metadata": {"name": reason.lower(), "uid": reason}, "lastTimestamp": BEGIN,
+            "involvedObject": {"kind": "Pod"}}
 
 
 def _matches(pod: dict[str, Any], selector: str) -> bool:

@@ -52,7 +52,8 @@ class TaskServer:
                 self._resume = {"next_method": "__fail__", "next_kwargs": {"error": "Trigger failure"}}
                 continue
             self.before_wait()
-            self._resume = {"next_method": done.msg.next_method, "next_kwargs": {"event": self._wait(done.msg)}}
+            given = {**done.msg.next_kwargs, "event": self._wait(done.msg)}
+            self._resume = {"next_method": done.msg.next_method, "next_kwargs": given}
             self.before_resume()
 
     def value(self, task_id: str, map_index: int = -1) -> Any:

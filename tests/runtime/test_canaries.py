@@ -88,8 +88,7 @@ def test_a_steps_output_reaches_the_tasks_log_without_secrets():
 
 
 def test_so_does_a_pods():
-    from airgate.runtime.kubernetes import shown_lines
+    from airgate.runtime.pod_logs import LogTail
 
-    show = shown_lines()
-    assert [line for line in (show("base", line) for line in TEXT.splitlines()) if line != "***"] == SHOWN
-    assert show("base", "") == ""
+    stamped = [f"2026-01-09T06:00:00.{n:09d}Z {line}\n" for n, line in enumerate(TEXT.splitlines())]
+    assert [line for line in LogTail().new(stamped) if line != "***"] == SHOWN

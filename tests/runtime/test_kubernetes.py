@@ -10,6 +10,7 @@ from tests.runtime.cluster import Cluster, serve
 from tests.runtime.execution_api import TaskServer
 
 from airgate.contracts import calls
+from airgate.contracts.resources import Resources
 from airgate.contracts.step import ArtifactRef, StepFailure, StepResult
 from airgate.runtime import StepPlan, make_operator, record
 from airgate.signatures import keys, private_key
@@ -94,12 +95,29 @@ def test_refused_data_is_final_and_readable(step: Any, cluster: Cluster, server:
 
 
 @pytest.mark.parametrize("deferrable", RUNS)
-def test_a_pod_out_of_memory_is_tried_again_and_says_what_to_do(step: Any, cluster: Cluster, server: TaskServer,
-                                                                deferrable: bool) -> None:
+def test_a_pod_out_of_memory_is_not_tried_again_unchanged(step: Any, cluster: Cluster, server: TaskServer,
+                                                          deferrable: bool) -> None:
     cluster.kubelet = lambda url: (137, "OOMKilled")
     done = server.run(step(deferrable=deferrable))
-    assert done.state == "up_for_retry" and "Raise this step's `memory` in model.yaml" in str(done.error)
-    assert body()["error"] == "OOMKilled" and kinds()[-1] == "task.retrying"
+    assert done.state == "failed" and "Raise this step's `memory`" in str(done.error)
+    assert body()["error"] == "OOMKilled" and kinds()[-1] == "task.failed"
+
+
+@pytest.mark.parametrize("deferrable", RUNS)
+def test_a_pod_out_of_memory_gets_more_up_to_its_cap(cluster: Cluster, server: TaskServer, deferrable: bool) -> None:
+    from airflow.sdk import DAG
+
+    cluster.kubelet = lambda url: (137, "OOMKilled")
+    states = []
+    for number in (1, 2, 3):
+        plan = StepPlan("airgate.steps.load:load_day", resources=Resources(memory="1Gi", memory_cap="3Gi"))
+        operator: Any = make_operator(plan, task_id="load", dag=DAG("heart_training"), retries=5, deferrable=deferrable)
+        done = server.run(operator, try_number=number)
+        states.append(done.state)
+    assert [pod["spec"]["containers"][0]["resources"]["limits"]["memory"] for pod in cluster.created] == ["1Gi", "2Gi", "3Gi"]
+    assert states == ["up_for_retry", "up_for_retry", "failed"]
+    assert "It has reached its `memory_cap` of 3Gi" in str(done.error)
+    assert [e.event.body["resources"]["memory"] for e in record.store().events(kind="task.started")] == ["1Gi", "2Gi", "3Gi"]
 
 
 def test_a_pod_that_ends_well_without_a_result_did_not_succeed(step: Any, cluster: Cluster, server: TaskServer) -> None:
@@ -114,13 +132,6 @@ def test_a_pod_gone_before_it_was_read_counts_by_its_result(step: Any, cluster: 
     done = server.run(one)
     assert done.state == "success", done.error
     assert kinds() == ["task.started", "task.succeeded"]
-
-
-def test_a_pod_that_is_not_admitted(step: Any, cluster: Cluster, server: TaskServer) -> None:
-    cluster.refuse = 403
-    done = server.run(step())
-    assert done.state == "up_for_retry" and "403" in str(done.error)
-    assert kinds() == ["task.started", "task.retrying"]
 
 
 def test_a_trigger_that_breaks_is_on_record(step: Any, cluster: Cluster, server: TaskServer) -> None:
@@ -165,7 +176,7 @@ def test_the_image_that_really_ran_is_on_record(step: Any, cluster: Cluster, ser
 def test_the_digest_is_read_from_what_kubernetes_says(said: str | None, asked: str, image: str) -> None:
     from kubernetes.client import models as k8s
 
-    from airgate.runtime.kubernetes import image_of
+    from airgate.runtime.pod_status import image_of
 
     status = k8s.V1ContainerStatus(name="base", image="i", image_id=said or "", ready=False, restart_count=0)
     status._image_id = said  # an API server may leave it out; the client's own check would not let it

@@ -45,8 +45,8 @@ class StepRefused(AirflowFailException):
 class StepTask:
     """Mixin for an operator that carries out a StepPlan.
 
-    A runtime's operator calls `hold` when it is made and, when it runs, `begin`, its own launching, and `settle`, all
-    inside `accounted`. Its XCom `return_value` is a StepResult as JSON.
+    A runtime's operator calls `hold` when it is made and, when it runs, `begin` (or `ask`, and writes the call itself), its own
+    launching, and `settle`, all inside `accounted`. Its XCom `return_value` is a StepResult as JSON.
     """
 
     template_fields: Sequence[str] = ("function", "inputs", "json_inputs", "parameters")
@@ -87,7 +87,11 @@ class StepTask:
         raise NotImplementedError
 
     def begin(self, context: Context) -> str:
-        """Write the `task.started` event and the call; give the call's URL.
+        """Put the start on record and write the call; give the call's URL. Raises as `ask` does, and ArtifactError."""
+        return calls.write_call(self.ask(context))
+
+    def ask(self, context: Context) -> StepCall:
+        """Make the call and put the start on record.
 
         Raises WiringError when an upstream step gave no output or an argument is no JSON value, ConfigError when the
         run's parameters or the settings are wrong, AuditError when the log cannot be read or written: what was begun waits
@@ -97,7 +101,7 @@ class StepTask:
         body = record.started_body(self.plan, call, self.runtime)
         # Airflow may start one try twice after a crash of its own; that contradicts nothing.
         record.delivery().append_if_absent(self._event(context, "task.started", body))
-        return calls.write_call(call)
+        return call
 
     def build_call(self, context: Context) -> StepCall:
         """Resolve the plan against this run. Raises WiringError, ConfigError or AuditError."""

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airgate.contracts.fork_protocol import SILENCE
+from airgate.contracts.fork_protocol import KILL_AFTER_SECONDS, SILENCE
 from airgate.contracts.resources import Resources
 from airgate.encryption import keys
 from airgate.errors import ConfigError
@@ -40,7 +40,7 @@ def label(value: str) -> str:
 
 
 def labels(plan: StepPlan, dag_id: str, task_id: str) -> dict[str, str]:
-    """The pod's labels. Run and try are not among them: Airflow adds its own, and finds a pod again by these."""
+    """The pod's labels. Run and try are not among them: Airflow adds its own, and an annotation has them whole."""
     names = {"model": plan.spec.name if plan.spec else "", "dag": dag_id, "task": task_id, "step": plan.function}
     return {
         "app.kubernetes.io/name": "airgate-step",
@@ -50,7 +50,7 @@ def labels(plan: StepPlan, dag_id: str, task_id: str) -> dict[str, str]:
 
 
 def pod_name(dag_id: str, task_id: str) -> str:
-    """A DNS label of at most 54 characters; Airflow adds a random end."""
+    """The readable part of a pod's name: a DNS label of at most 54 characters."""
     name = re.sub(r"[^a-z0-9]+", "-", f"{dag_id}-{task_id}".lower()).strip("-")
     return name[:54].rstrip("-") or "step"
 
@@ -173,6 +173,8 @@ def operator_arguments(resources: Resources, now: Settings) -> dict[str, Any]:
         "security_context": pod_security(),
         "container_security_context": container_security(),
         "automount_service_account_token": False,
+        # What is told to stop has as long as on a laptop, then it is killed: a GPU is free again in seconds.
+        "termination_grace_period": round(KILL_AFTER_SECONDS),
         "env_vars": environment(resources, places),
         "env_from": secret_environment(now.steps_secret),
         "volumes": [k8s.V1Volume(name="scratch", empty_dir=k8s.V1EmptyDirVolumeSource()), *shared, *volumes],
