@@ -88,6 +88,23 @@ def test_what_is_in_force_does_not_expire(store, make):
     assert found == {"ai_act_documentation": [0, 1, 2, 3, 4, 11]}
 
 
+def test_what_is_live_stays_although_another_stage_moved_later(store, make):
+    """Archiving version 1, or giving a move up, is the newest move of the model; version 2 is in production all the same."""
+    def moved(number, version, kind="stage.moved", **body):
+        return make(number, kind, model="m", version=version, body=body)
+
+    store.append_many([
+        make(0, "model.signed", model="m", version="1"), moved(1, "1"),  # as release 0.2.0 wrote it
+        make(2, "model.signed", model="m", version="2"), make(3, "promotion.approved", model="m", version="2"),
+        moved(4, "2", stage="production"), moved(5, "9", stage="archived"), moved(6, "1", stage="archived"),
+        moved(7, "4", "stage.reverted", stage="production")])
+    found = retention.due(store, retention.load(), later(130))
+    # Version 1 is the newest in 'archived'. The chain goes on from 7, and 9 is archived for good.
+    assert found == {}
+    store.append_many([moved(8, "3", stage="production"), moved(9, "9", stage="staging")])
+    assert retention.due(store, retention.load(), later(130)) == {"ai_act_documentation": [2, 3, 4, 7]}
+
+
 def test_expiry_drops_contents_keeps_hashes_and_is_an_event(store, make, age):
     kinds = ["task.started", "gate.verdict", "task.succeeded", "task.failed", "promotion.approved"]
     store.append_many([make(number, kind, model="m") for number, kind in enumerate(kinds)])

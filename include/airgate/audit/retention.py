@@ -8,20 +8,25 @@ believe one of events that were newer than the months it speaks of (docs/audit-f
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import Field, ValidationError
 from sqlalchemy import Connection, select, update
 
+from airgate.audit import canonical_json
 from airgate.audit.event import Actor, AuditEvent, event_id_of, time_text
 from airgate.audit.schema import EVENTS
 from airgate.audit.store import AuditStore
 from airgate.audit.verifier import Announcement
 from airgate.contracts.base import Contract
+from airgate.contracts.promotion import PRODUCTION
+from airgate.contracts.stages import ARCHIVED
 from airgate.errors import ConfigError, nearest
 
 FILE = Path(__file__).parents[2] / "compliance" / "retention.yaml"
@@ -88,7 +93,7 @@ def load(path: Path = FILE) -> Retention:
 def due(store: AuditStore, retention: Retention, now: datetime) -> dict[str, list[int]]:
     """Give the seqs of the events whose time is over, by class, in the order of seq. By the store's clock.
 
-    What is in force has no age: the newest move of each model's stages, and what the version that it was about stands on.
+    What is in force has no age, see `_InForce`.
     """
     query = select(EVENTS.c.seq, EVENTS.c.kind, EVENTS.c.model, EVENTS.c.version, EVENTS.c.stored_at)
     query = query.where(EVENTS.c.entry.is_not(None))
@@ -98,17 +103,44 @@ def due(store: AuditStore, retention: Retention, now: datetime) -> dict[str, lis
 
     def work(connection: Connection) -> dict[str, list[int]]:
         found: dict[str, list[int]] = {}
-        moves = select(EVENTS.c.seq, EVENTS.c.model, EVENTS.c.version).where(EVENTS.c.kind.in_(_SETTLING)).order_by(EVENTS.c.seq)
-        in_force = {row.model: row for row in connection.execute(moves)}
+        in_force = _in_force(connection)
         for row in connection.execute(query):
             name = retention.class_of(row.kind, row.model)
-            newest = in_force.get(row.model)
-            kept = newest and (row.seq == newest.seq or (row.version == newest.version and row.kind.startswith(_STANDS_ON)))
-            if name is not None and not kept and row.stored_at < limits[name]:
+            if name is not None and row.stored_at < limits[name] and not in_force.holds(row):
                 found.setdefault(name, []).append(row.seq)
         return found
 
     return store.database.transact(work, write=False)
+
+
+@dataclass(frozen=True)
+class _InForce:
+    """What has no age. `moves` are seqs: the newest move of each stage of each model, the one that the model's next move follows,
+    and every archiving, which never ends. `versions` are the (model, version) that stand in a stage."""
+
+    moves: frozenset[int]
+    versions: frozenset[tuple[str, str]]
+
+    def holds(self, row: Any) -> bool:
+        """Whether an event is one of the moves, or something that a version in a stage stands on."""
+        return row.seq in self.moves or (row.kind.startswith(_STANDS_ON) and (row.model, row.version) in self.versions)
+
+
+def _in_force(connection: Connection) -> _InForce:
+    query = select(EVENTS.c.seq, EVENTS.c.kind, EVENTS.c.model, EVENTS.c.version, EVENTS.c.entry).where(
+        EVENTS.c.kind.in_(_SETTLING), EVENTS.c.entry.is_not(None)).order_by(EVENTS.c.seq)
+    settled: dict[str, int] = {}
+    stages: dict[tuple[str, str], tuple[int, str]] = {}
+    archived: set[int] = set()
+    for row in connection.execute(query):
+        settled[row.model] = row.seq
+        # Moves of release 0.2.0 name no stage: they were all to production.
+        stage = str(canonical_json.loads(bytes(row.entry))["event"]["body"].get("stage") or PRODUCTION)
+        if row.kind == "stage.moved":
+            stages[row.model, stage] = row.seq, row.version
+            archived |= {row.seq} if stage == ARCHIVED else set()
+    moves = {seq for seq, _ in stages.values()} | set(settled.values()) | archived
+    return _InForce(frozenset(moves), frozenset((model, version) for (model, _), (_, version) in stages.items()))
 
 
 def announce(store: AuditStore, retention: Retention, now: datetime, *, by: Actor) -> int:
