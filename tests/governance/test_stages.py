@@ -114,6 +114,22 @@ def test_what_a_rollback_goes_back_to(chain: Chain, history: list[str], previous
     assert found is None or found.body.cause == "promotion"
 
 
+def test_a_rollback_goes_further_back_than_what_cannot_be_used(chain: Chain) -> None:
+    for version in "12345":
+        chain.move(version)
+    chain.move("4", "archiving", stage="archived")
+    asked: list[str | None] = []
+
+    def usable(move: stages.Move) -> bool:
+        asked.append(move.body.to_version)
+        return move.body.to_version == "2"
+
+    found = chain.read().previous(usable)
+    assert found and found.body.to_version == "2"
+    assert asked == ["3", "2"]  # newest first, and no further than it must
+    assert chain.read().previous(lambda _: False) is None
+
+
 def test_a_request_leads_to_one_promotion_whatever_repeats_its_digest(chain: Chain) -> None:
     first = chain.move("1")
     chain.move("2")

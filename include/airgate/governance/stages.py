@@ -5,7 +5,7 @@ that settled the move before, so that all who want to move next contend for one 
 settled by one event (`stage.moved` or `stage.reverted`), whose id is made from the claim's, so that it cannot have both.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -128,11 +128,12 @@ class Stages:
         return next((move for move in self.moves
                      if move.body.cause == "promotion" and move.body.request_digest == request_digest), None)
 
-    def previous(self) -> Move | None:
+    def previous(self, usable: Callable[[Move], bool] = lambda _: True) -> Move | None:
         """The promotion that a rollback of production goes back to, None when there is none left.
 
         Promotions pile up; a rollback and a demotion take off what they leave. So two rollbacks in a row go back two
-        versions, never to the one that was left first. Archived versions are passed over.
+        versions, never to the one that was left first. Archived versions are passed over, and those that are not `usable`: it
+        is asked of one promotion after the other, newest first, until it says yes.
         """
         pile: list[Move] = []
         for move in self.moves:
@@ -146,7 +147,8 @@ class Stages:
                 while pile and pile[-1].body.to_version != move.body.to_version:
                     pile.pop()
         live = self.state().version
-        return next((move for move in reversed(pile) if move.body.to_version not in self.archived | {live}), None)
+        passed = self.archived | {live}
+        return next((move for move in reversed(pile) if move.body.to_version not in passed and usable(move)), None)
 
 
 def of_events(model: str, events: Iterable["StoredEvent"]) -> Stages:
