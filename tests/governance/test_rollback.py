@@ -10,7 +10,7 @@ from airgate.contracts.people import People, Person
 from airgate.contracts.promotion import Answer
 from airgate.errors import PromotionError
 from airgate.governance.identities import Identities
-from airgate.governance.rollback import check_actor, plan, reason_in, weigh_review
+from airgate.governance.rollback import check_actor, check_run, plan, reason_in, weigh_review
 from airgate.governance.stages import Move
 
 RULES = PromotionSpec(approvers={"ml_engineer": ["ana"], "risk_officer": ["omar"]})
@@ -37,6 +37,30 @@ def test_nobody_else_may(actor: Actor, said: str) -> None:
     assert str(caught.value).startswith(said)
     assert str(caught.value).endswith(ALLOWED)
     assert actor.name not in str(caught.value)  # a failed task's message is on record in clear
+
+
+def asking(**changes: Any) -> None:
+    ana = Actor(kind="user", name="ana")
+    check_run(**{"asked_at": NOW, "now": LATER, "cleared": False, "touched_by": [ana, Actor(kind="system", name="sweep")],
+                 "actor": ana, "identities": PEOPLE, **changes})
+
+
+def test_a_run_that_is_new_and_its_owners_alone_may_act() -> None:
+    asking()
+    asking(now=NOW + timedelta(hours=1), touched_by=[Actor(kind="user", name="ana.diaz")])
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"now": NOW + timedelta(hours=1, seconds=1)}, f"this run was asked for at {NOW:%Y-%m-%d %H:%M} UTC, more than an hour"),
+    ({"cleared": True}, "this run was cleared, and it would act in the name of whoever started it. "),
+    ({"touched_by": [Actor(kind="user", name="mia")]}, "this run was changed by somebody else, and it would act in the name of "),
+    ({"cleared": True, "touched_by": [Actor(kind="user", name="mia")]}, "this run was changed by somebody else, and it would"),
+])
+def test_an_old_run_and_one_that_others_touched_may_not(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(PromotionError) as caught:
+        asking(**changes)
+    assert str(caught.value).startswith(said)
+    assert str(caught.value).endswith("Look again at what is live, then start a new run.")
 
 
 @pytest.mark.parametrize("text", [None, "", "  x ", "y" * 4001])
@@ -75,7 +99,7 @@ def test_a_demotion_carries_no_approval_on(chain: Chain) -> None:
 
 def test_an_archiving_follows_the_one_before(chain: Chain) -> None:
     chain.move("7", "archiving", stage="archived")
-    wanted = plan(chain.read(), "archive", "1", "superseded", asked_at=NOW - timedelta(days=1), digest="d1")
+    wanted = plan(chain.read(), "archive", "1", "superseded", asked_at=LATER, digest="d1")
     assert (wanted.cause, wanted.stage, wanted.from_version, wanted.to_version, wanted.model_digest) == (
         "archiving", "archived", "7", "1", "d1")
 
@@ -86,6 +110,7 @@ def test_an_archiving_follows_the_one_before(chain: Chain) -> None:
     ("rollback", "3", LATER, "production of m is version 2, not version 3. Look again at what is live, then start a new run."),
     ("demote", None, NOW - timedelta(seconds=1),
      "production of m moved after you asked: promotion of version 2 to production by run p3 of m_promotion. Look again at what"),
+    ("archive", "1", NOW - timedelta(seconds=1), "production of m moved after you asked: promotion of version 2"),
 ])
 def test_what_cannot_be_planned(chain: Chain, action: str, version: str | None, asked_at: datetime, said: str) -> None:
     with pytest.raises(PromotionError) as caught:

@@ -7,8 +7,9 @@ from airflow.sdk.exceptions import AirflowFailException
 from tests.lifecycle.conftest import MODEL, Context, House
 from tests.lifecycle.test_promotion import live, promote
 
+from airgate.audit.event import Actor
 from airgate.contracts.model_spec import ModelSpec
-from airgate.governance import stages
+from airgate.governance import manual, stages
 from airgate.lifecycle.rollback import ChangeStage, CloseReview
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -27,10 +28,12 @@ class Desk:
             promote(self.house, self.spec, self.context, version, f"p{version}")
         return self
 
-    def started(self, task: str, run: str, user: str | None, asked: datetime | None = None, **params: Any) -> dict[str, Any]:
+    def started(self, task: str, run: str, user: str | None, asked: datetime | None = None, clears: int = 0,
+                **params: Any) -> dict[str, Any]:
         made = self.context("rollback", task, run=run, user=user,
                             params={"action": "rollback", "version": None, "reason": "the scores are off", **params})
         made["dag_run"].run_after = asked or datetime.now(UTC) + timedelta(seconds=1)
+        made["dag_run"].clear_number = clears
         return made
 
     def change(self, run: str = "r1", user: str | None = "ana", **more: Any) -> dict[str, str]:
@@ -115,6 +118,27 @@ def test_an_archived_version_is_never_live_again(desk: Desk, house: House) -> No
     with pytest.raises(AirflowFailException, match="diagnosis_classifier has no version 9 in MLflow"):
         desk.change("r4", action="archive", version="9")
     assert live(house) == "2"
+
+
+@pytest.mark.attack("rollback: a failed run of another person is cleared, to act in that person's name")
+def test_a_failed_run_does_not_act_later(desk: Desk, house: House) -> None:
+    """Ana's archiving of what was live failed; after omar's rollback it would go through, whoever clears it."""
+    asked = datetime.now(UTC)
+    desk.promoted("1", "2")
+    asking = {"action": "archive", "version": "2"}
+    with pytest.raises(AirflowFailException, match="version 2 of .* is in production: roll back or demote first"):
+        desk.change("r1", **asking)
+    desk.change("r2", "omar")
+    for told, said in (({"clears": 1, "asked": asked}, "this run was cleared, and it would act in the name of"),
+                       ({"asked": asked}, r"production of .* moved after you asked: rollback of version 1"),
+                       ({"asked": asked - timedelta(hours=2)}, "more than an hour ago")):
+        with pytest.raises(AirflowFailException, match=said):
+            desk.change("r1", **asking, **told)
+    path = f"/api/v2/dags/{MODEL}_rollback/dagRuns/r1/taskInstances/change"
+    house.log.append_many(manual.events(manual.classify("DELETE", path), Actor(kind="user", name="mia"), "7", None))
+    with pytest.raises(AirflowFailException, match="this run was changed by somebody else"):
+        desk.change("r1", **asking)
+    assert not stages.is_archived(house.log, MODEL, "2")
 
 
 def test_the_version_before_is_gone(desk: Desk, house: House) -> None:

@@ -1,6 +1,7 @@
 """The rules of what one person may do at once (roll production back, empty it, archive a version), and of the review of it."""
 
-from datetime import datetime
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import Literal
 
 from airgate.audit.event import Actor
@@ -17,6 +18,7 @@ ACTIONS: tuple[Action, ...] = ("rollback", "demote", "archive")
 AGREE, DISAGREE = "Agree", "Disagree"
 _KINDS = {"schedule": "a schedule", "asset": "an asset", "backfill": "a backfill", "system": "a task of another DAG"}
 LONGEST_REASON = 4000  # characters; a record holds 64 KiB
+LONGEST_WAIT = timedelta(hours=1)
 
 
 class Review(Contract):
@@ -45,6 +47,22 @@ def check_actor(actor: Actor, rules: PromotionSpec, identities: Identities) -> N
         raise PromotionError(f"whoever started this run may not change a stage alone. {allowed}")
 
 
+def check_run(*, asked_at: datetime, now: datetime, cleared: bool, touched_by: Iterable[Actor], actor: Actor,
+              identities: Identities) -> None:
+    """Let a run do now only what whoever started it asks for now. Pure.
+
+    A run that failed stays, and whoever may clear or set tasks could let it act later, in the name of the one who started it.
+    `cleared` is Airflow's word; `touched_by` are the actors of all that is on record of the run. Raises PromotionError.
+    """
+    again = "Look again at what is live, then start a new run."
+    if now - asked_at > LONGEST_WAIT:
+        raise PromotionError(f"this run was asked for at {asked_at:%Y-%m-%d %H:%M} UTC, more than an hour ago. {again}")
+    others = {identities.person(one.name) for one in touched_by if one.kind == "user"} - {identities.person(actor.name)}
+    if cleared or others:
+        what = "was changed by somebody else" if others else "was cleared"
+        raise PromotionError(f"this run {what}, and it would act in the name of whoever started it. {again}")
+
+
 def reason_in(text: object) -> str:
     """The reason as it is recorded. Raises PromotionError when there is none, or too much of it."""
     reason = " ".join(str(text or "").split())
@@ -59,19 +77,19 @@ def plan(now: Stages, action: str, version: str | None, reason: str, *, asked_at
     """What is to be done, from what the log says. Pure.
 
     `version` is the one in production that is to be left (it may be left open), or the one to archive, whose digest `digest` is.
-    `asked_at` is when the person asked: whatever moved production since then was not known to them.
+    `asked_at` is when the person asked, for whatever it was: what moved production since then was not known to them.
     Raises PromotionError when there is nothing to do, or production moved in between.
     """
     if action not in ACTIONS:
         raise PromotionError(f"no action '{action}'. Allowed: {', '.join(ACTIONS)}")
-    if action == "archive":
-        return _archiving(now, version, digest, reason)
     state = now.state()
-    if version and version != state.version:
-        raise PromotionError(f"production of {now.model} is {_named(state.version)}, not version {version}. "
-                             "Look again at what is live, then start a new run.")
     if state.moved is not None and state.moved.stored_at > asked_at:
         raise PromotionError(f"production of {now.model} moved after you asked: {state.moved.what}. "
+                             "Look again at what is live, then start a new run.")
+    if action == "archive":
+        return _archiving(now, version, digest, reason)
+    if version and version != state.version:
+        raise PromotionError(f"production of {now.model} is {_named(state.version)}, not version {version}. "
                              "Look again at what is live, then start a new run.")
     if action == "demote":
         if state.version is None:

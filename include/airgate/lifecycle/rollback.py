@@ -1,7 +1,7 @@
 """What one person may do at once, under their own name and with a reason, and the review that follows."""
 
 import re
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.hitl import HITLOperator
@@ -15,7 +15,17 @@ from airgate.contracts.model_spec import ModelSpec
 from airgate.errors import PromotionError
 from airgate.governance import identities, stages
 from airgate.governance.identities import Identities
-from airgate.governance.rollback import ACTIONS, AGREE, DISAGREE, LONGEST_REASON, check_actor, plan, reason_in, weigh_review
+from airgate.governance.rollback import (
+    ACTIONS,
+    AGREE,
+    DISAGREE,
+    LONGEST_REASON,
+    check_actor,
+    check_run,
+    plan,
+    reason_in,
+    weigh_review,
+)
 from airgate.governance.stages import Move
 from airgate.lifecycle import notify, recording
 from airgate.lifecycle.approval import SHORTEST_REASON, Ask
@@ -72,10 +82,13 @@ class ChangeStage(BaseOperator):
         earlier = moves.made(model)
         if earlier is not None:
             return earlier
-        check_actor(actor, self.spec.promotion, identities.load(settings.load().people))
+        known, run = identities.load(settings.load().people), context["dag_run"]
+        check_actor(actor, self.spec.promotion, known)
+        check_run(asked_at=run.run_after, now=datetime.now(UTC), cleared=bool(run.clear_number), actor=actor,
+                  touched_by=recording.actors(run.dag_id, run.run_id), identities=known)
         action, version, reason = params["action"], params.get("version") or None, reason_in(params.get("reason"))
         digest = registry.version(model, version).digest if action == "archive" and version else None
-        wanted = plan(stages.read(log, model), action, version, reason, asked_at=context["dag_run"].run_after, digest=digest)
+        wanted = plan(stages.read(log, model), action, version, reason, asked_at=run.run_after, digest=digest)
         move = moves.move(model, wanted)
         self.log.info("%s", move.line())
         return move
