@@ -45,6 +45,7 @@ class Settings:
     namespace: str
     steps_image: str
     steps_secret: str | None
+    dask_scheduler: str | None
     models: Path
     code_version: str
 
@@ -92,6 +93,7 @@ def _read(variables: tuple[tuple[str, str], ...], folder: str) -> Settings:
         namespace=env.get("AIRGATE_NAMESPACE", "airgate"),
         steps_image=env.get("AIRGATE_STEPS_IMAGE", "airgate-steps:0.2.0"),
         steps_secret=env.get("AIRGATE_STEPS_SECRET"),
+        dask_scheduler=env.get("AIRGATE_DASK_SCHEDULER"),
         models=Path(env.get("AIRGATE_MODELS", str(Path(__file__).parent.parent / "models"))),
         code_version=env.get("AIRGATE_CODE_VERSION", "unversioned"),
     )

@@ -53,6 +53,30 @@ def test_the_dags_hang_together_by_assets(load: Load) -> None:
     assert [outlets[0].name for outlets in emits.values()] == ["diagnosis_classifier.candidate", "diagnosis_classifier.validated"]
 
 
+def test_inference_in_parts_scores_each_apart_and_publishes_at_the_end(
+        load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airgate.authoring.mapping import plan_of
+    from airgate.governance.dag_rules import violations
+
+    models = tmp_path / "models"
+    shutil.copytree(ROOT / "include" / "models", models, ignore=shutil.ignore_patterns("__pycache__"))
+    spec = models / "diagnosis_classifier" / "model.yaml"
+    spec.write_text(spec.read_text() + "\ninference: {part_days: 7, max_parts: 3}\n")
+    monkeypatch.setenv("AIRGATE_MODELS", str(models))
+    dags = load(ROOT / "dags" / "batch_inference.py")
+    assert sorted(dags["diagnosis_network_batch_inference"].task_ids) == ["live_model", "predict"]
+    dag = dags["diagnosis_classifier_batch_inference"]
+    before = {task.task_id: task.upstream_task_ids for task in dag.tasks}
+    assert before == {"live_model": set(), "partition": {"live_model"}, "predict": {"live_model", "partition"},
+                      "publish": {"live_model", "partition", "predict"}}
+    scored, published = plan_of(dag.get_task("predict")), plan_of(dag.get_task("publish"))
+    assert scored and published
+    assert dag.get_task("predict").max_active_tis_per_dag == 3 and scored.each == "part"
+    assert set(scored.json_inputs) == set(published.json_inputs) == {"live"}  # held against the log by every task
+    assert published.gathers == {"predicted": "predict"}
+    assert violations(dag) == []
+
+
 def test_nobody_answers_means_no_default(load: Load) -> None:
     dag = load(ROOT / "dags" / "promotion.py")["diagnosis_classifier_promotion"]
     for role, people in (("ml_engineer", ["ana"]), ("risk_officer", ["omar"])):

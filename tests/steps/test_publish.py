@@ -95,7 +95,7 @@ def test_a_file_names_the_task_of_its_part_and_the_records_hold_its_digest(run):
     assert [(claim.task_id, claim.map_index, claim.try_number) for claim in claims] == [
         ("predict", index, 1) for index in (0, 0, 1, 1, 2)]
     path = run.folder / "out" / NAME
-    on_disk = {name: digest for name, digest in manifest(path).items()}
+    on_disk = manifest(path)
     assert on_disk == result["digests"] == {k: v for one in predicted for k, v in one["digests"].items()}
     assert result["digest"] == manifest_digest(on_disk)
     assert all(one["digest"] == manifest_digest(one["digests"]) for one in predicted)

@@ -1,6 +1,11 @@
 """Batch inference: the window's rows, scored by the version in production, as Parquet that appears whole or not."""
 
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from airgate.contracts.part import Part
@@ -9,7 +14,7 @@ from airgate.contracts.provenance import Provenance
 from airgate.contracts.step import Window
 from airgate.errors import ConfigError, ContractError
 from airgate.steps.context import StepContext
-from airgate.steps.data_repository import open_snapshot
+from airgate.steps.data_repository import DataFile, Snapshot, open_snapshot
 from airgate.steps.features import features_of
 from airgate.steps.load import record, repository_of, select_days
 from airgate.steps.manifest import digest_of, manifest_digest
@@ -17,6 +22,9 @@ from airgate.steps.model import Model
 from airgate.steps.prediction_files import Day, PredictionFiles, try_mark
 from airgate.steps.scoring import Scorer
 from airgate.steps.versions import fetch_version
+
+# Scores a day's files into a file of our own; gives the number of rows.
+ScoreDay = Callable[[list[DataFile], date, Path], int]
 
 
 def predict(live: dict[str, Any], output: str, ctx: StepContext, revision: str | None = None,
@@ -44,8 +52,9 @@ def predict(live: dict[str, Any], output: str, ctx: StepContext, revision: str |
     window, revision = (ctx.window, revision) if part is None else (part.window, part.revision)
     model = _model(ctx, version, digest, live.get("signature"))
     scorer = Scorer(ctx.spec, model, features_of(ctx.spec.name), version, datetime.now(UTC))
-    days = _score(scorer, window, revision, ctx, digest)
-    place = PredictionFiles(f"{output.rstrip('/')}/{ctx.spec.name}")
+    root = f"{output.rstrip('/')}/{ctx.spec.name}"
+    days = _Scoring(ctx, scorer, live, root).score(window, revision)
+    place = PredictionFiles(root)
     staged = place.stage(days, try_mark(ctx.run))
     digests = {one.name: one.digest for one in days}
     files = _publish(place, staged, digests) if part is None else []
@@ -81,29 +90,59 @@ def _model(ctx: StepContext, version: str, digest: str, envelope: Any) -> Model:
                          envelope=envelope, stage=PRODUCTION)
 
 
-def _score(scorer: Scorer, window: Window, revision: str | None, ctx: StepContext, digest: str) -> list[Day]:
-    """Score the window's days one after the other into files of our own; a day's input is dropped when it is done."""
-    results = []
-    with open_snapshot(repository_of(ctx), revision) as snapshot:
-        dataset = snapshot.dataset(ctx.spec.data.dataset)
-        days = select_days(dataset, window, every_day=True)
-        for day in days:
-            files = dataset.partitions[day]
-            paths = snapshot.fetch(files, ctx.workdir / "input")
-            target = ctx.workdir / f"predictions-{day}.parquet"
+@dataclass(frozen=True)
+class _Scoring:
+    """Scores days into files of our own, one day after the other: here, or a day's files on Dask's workers."""
+
+    ctx: StepContext
+    scorer: Scorer
+    live: dict[str, Any]
+    root: str
+
+    def score(self, window: Window, revision: str | None) -> list[Day]:
+        """Score every day of a window. Raises DataError when one is missing or its rows break a rule."""
+        ctx, results = self.ctx, []
+        with open_snapshot(repository_of(ctx), revision) as snapshot, ExitStack() as stack:
+            dataset = snapshot.dataset(ctx.spec.data.dataset)
+            days = select_days(dataset, window, every_day=True)
+            several = any(len(dataset.partitions[day]) > 1 for day in days)
+            score = self._on_workers(snapshot, stack) if several and ctx.spec.inference.workers > 1 else self._here(snapshot)
+            for day in days:
+                target = ctx.workdir / f"predictions-{day}.parquet"
+                rows = score(dataset.partitions[day], day, target)
+                results.append(Day(day, target, rows, digest_of(target)))
+            record(ctx, dataset, sum(one.rows for one in results), days)
+        return results
+
+    def _here(self, snapshot: Snapshot) -> ScoreDay:
+        def score(files: list[DataFile], day: date, to: Path) -> int:
+            paths = snapshot.fetch(files, self.ctx.workdir / "input")
             named = [(path, file.path.strip("/")) for path, file in zip(paths, files, strict=True)]
-            rows = scorer.score(named, day, target, _claim(ctx, scorer.version, digest, day).metadata())
-            for path in paths:
+            rows = self.scorer.score(named, day, to, self._claim(day).metadata())
+            for path in paths:  # a day's input is dropped when it is done
                 path.unlink()
-            results.append(Day(day, target, rows, digest_of(target)))
-        record(ctx, dataset, sum(one.rows for one in results), days)
-    return results
+            return rows
 
+        return score
 
-def _claim(ctx: StepContext, version: str, digest: str, day: date) -> Provenance:
-    run = ctx.run
-    return Provenance(model=ctx.spec.name, version=version, model_digest=digest, day=day, dag_id=run.dag_id, run_id=run.run_id,
-                      task_id=run.task_id, try_number=run.try_number, map_index=run.map_index)
+    def _on_workers(self, snapshot: Snapshot, stack: ExitStack) -> ScoreDay:
+        """The workers are there for as long as `stack` is open."""
+        from airgate.steps import distributed  # only who asks for workers needs it
+
+        ctx = self.ctx
+        job = distributed.Job(
+            spec=ctx.spec, claim=self._claim(ctx.window.start), envelope=self.live.get("signature"),
+            tracking_uri=str(ctx.call.tracking_uri), repository=repository_of(ctx), commit=snapshot.commit,
+            scored_at=self.scorer.scored_at, root=self.root, mark=try_mark(ctx.run))
+        client = stack.enter_context(distributed.connected(ctx.spec.inference.workers, ctx.workdir))
+        ctx.progress(f"a day's files are scored by {len(client.scheduler_info()['workers'])} Dask workers")
+        return partial(distributed.score_day, client, job)
+
+    def _claim(self, day: date) -> Provenance:
+        run = self.ctx.run
+        return Provenance(
+            model=self.ctx.spec.name, version=self.scorer.version, model_digest=str(self.live["digest"]), day=day,
+            dag_id=run.dag_id, run_id=run.run_id, task_id=run.task_id, try_number=run.try_number, map_index=run.map_index)
 
 
 def _publish(place: PredictionFiles, staged: dict[str, str], digests: dict[str, str]) -> list[str]:

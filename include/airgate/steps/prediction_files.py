@@ -50,14 +50,21 @@ class PredictionFiles:
         staged: dict[str, str] = {}
         try:
             for one in days:
-                folder = self._path(one.name).rpartition("/")[0]
-                self.filesystem.makedirs(folder, exist_ok=True)
                 staged[one.name] = f"{one.name.rpartition('/')[0]}/.{mark}.{FILE}"
-                self.filesystem.put_file(str(one.path), self._path(staged[one.name]))
+                self.put(one.path, staged[one.name])
         except BaseException:
             self.discard(staged.values())
             raise
         return staged
+
+    def put(self, path: Path, hidden: str) -> None:
+        """Copy a file of this machine to a hidden name."""
+        self.filesystem.makedirs(self._path(hidden).rpartition("/")[0], exist_ok=True)
+        self.filesystem.put_file(str(path), self._path(hidden))
+
+    def get(self, hidden: str, to: Path) -> None:
+        """Copy a hidden file to this machine."""
+        self.filesystem.get_file(self._path(hidden), str(to))
 
     def commit(self, staged: Mapping[str, str], digests: Mapping[str, str]) -> list[str]:
         """Move every hidden file into its place and give the URLs. May be repeated: what is in its place already stays.

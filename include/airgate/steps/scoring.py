@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from airgate.contracts.model_spec import ModelSpec
+from airgate.contracts.model_spec import DataSpec, ModelSpec
 from airgate.errors import DataError, SpecError, StepError
 from airgate.steps.features import Features
 from airgate.steps.load import damaged, open_parquet
@@ -50,6 +49,15 @@ class Scorer:
         work row by row; what is then in `to` is of no use.
         """
         counts = ValueCount(self.spec.data)
+        rows = self.write(files, day, to, counts, metadata)
+        refuse_broken(self.spec.data, counts, rows, day)
+        if (repeated := counts.repeated()).size:
+            refuse_twice(self.spec.data, suspects(self.spec.data, files, repeated), day)
+        return rows
+
+    def write(self, files: list[tuple[Path, str]], day: date, to: Path, counts: ValueCount,
+              metadata: Mapping[str, str] | None = None) -> int:
+        """Score files into `to` and count into `counts`; give the number of rows. What holds for a whole day is not checked."""
         rows = 0
         with pq.ParquetWriter(to, SCHEMA.with_metadata(metadata), compression="zstd") as writer:
             for path, name in files:
@@ -58,9 +66,6 @@ class Scorer:
                     counts.add(checked)
                     writer.write_table(self._scored(checked, day))
                     rows += len(checked)
-        if failed := counts.findings():
-            raise DataError(message(f"{self.spec.data.dataset} of {day}: {rows} rows refused", failed, _ADVICE))
-        self._refuse_duplicates(counts.repeated(), files, day)
         return rows
 
     def _batches(self, path: Path, name: str) -> Iterator[pd.DataFrame]:
@@ -124,20 +129,28 @@ class Scorer:
                 )
         return inputs
 
-    def _refuse_duplicates(self, hashes: npt.NDArray[np.uint64], files: list[tuple[Path, str]], day: date) -> None:
-        """Read the ids once more where their hashes repeat, and refuse those that are truly there twice."""
-        if not hashes.size:
-            return
-        suspects: list[Any] = []
-        for path, name in files:
-            with open_parquet(path, name) as file:
-                for batch in file.iter_batches(batch_size=self.batch_rows, columns=[self.spec.data.id]):
-                    ids = batch.to_pandas()[self.spec.data.id].astype("str")
-                    suspects += ids[np.isin(pd.util.hash_array(ids.to_numpy(dtype=object)), hashes)].tolist()
-        every = pd.Series(suspects, dtype="str")
-        twice = every[every.duplicated()].unique().tolist()
-        if twice:
-            raise DataError(
-                f"{self.spec.data.dataset} of {day}: {len(twice)} ids are there more than once, first: "
-                f"{', '.join(twice[:5])}. {_ADVICE}"
-            )
+
+def refuse_broken(data: DataSpec, counts: ValueCount, rows: int, day: date) -> None:
+    """Raise DataError when too many of a day's rows break a rule."""
+    if failed := counts.findings():
+        raise DataError(message(f"{data.dataset} of {day}: {rows} rows refused", failed, _ADVICE))
+
+
+def suspects(data: DataSpec, files: list[tuple[Path, str]], hashes: npt.NDArray[np.uint64]) -> list[str]:
+    """Read the ids of files once more, and give those with one of these hashes: ids that may be there twice."""
+    found: list[str] = []
+    for path, name in files:
+        with open_parquet(path, name) as file:
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=[data.id]):
+                ids = batch.to_pandas()[data.id].astype("str")
+                found += ids[np.isin(pd.util.hash_array(ids.to_numpy(dtype=object)), hashes)].tolist()
+    return found
+
+
+def refuse_twice(data: DataSpec, ids: list[str], day: date) -> None:
+    """Raise DataError when an id is truly there twice: two ids may have one hash."""
+    every = pd.Series(ids, dtype="str")
+    twice = every[every.duplicated()].unique().tolist()
+    if twice:
+        raise DataError(f"{data.dataset} of {day}: {len(twice)} ids are there more than once, first: {', '.join(twice[:5])}. "
+                        f"{_ADVICE}")

@@ -39,6 +39,14 @@ class ValueCount:
                 known = rows[name].isin(self._allowed[name]).to_numpy(dtype=bool, na_value=False)
                 self._count(rows, name, f"one of {', '.join(column.allowed or [])}", ~known & ~missing)
 
+    def merge(self, other: "ValueCount") -> None:
+        """Add what another counted of further rows."""
+        self._rows += other._rows
+        self._hashes += other._hashes
+        for key, count in other._broken.items():
+            self._broken[key] = self._broken.get(key, 0) + count
+            self._examples[key] = (self._examples.get(key, ()) + other._examples[key])[:SHOWN]
+
     def findings(self) -> list[Finding]:
         """The rules that the rows so far break."""
         failed = []
