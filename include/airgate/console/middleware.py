@@ -120,7 +120,8 @@ def _append(request: manual.ManualRequest, name: str, user_id: str, body: Any) -
     from airgate.runtime.record import delivery
 
     try:
-        changes = manual.events(request, Actor(kind="user", name=name[:250] or "unknown"), user_id, _masked(request, body))
+        changes = manual.events(request, Actor(kind="user", name=name[:250] or "unknown"), user_id, body,
+                                lambda body: _masked(request, body))
         delivery(min(PATIENCE, settings.load().audit_patience)).append_many(changes)
     except (AirgateError, ValueError) as error:  # pydantic's errors are ValueErrors; the change is made in any case
         log.error("Not in the audit log%s: %s by %s (%s %s): %s", " yet" if isinstance(error, NotRecorded) else "",

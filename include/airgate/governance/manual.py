@@ -8,11 +8,14 @@ state Airflow changed for it. When Airflow has committed and answered with succe
 - one effect: one event, which says both what was asked and what became of it;
 - several effects: one event for the request and one for each effect, tied together by `body.request_id`.
 
+The event of a request says in `body.runs` which runs it may have touched; see `airgate.governance.touched`.
+
 So nothing is recorded twice, and nothing that failed is recorded as done.
 """
 
 import json
 import re
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from airgate import redaction
+from airgate.governance import touched
 
 if TYPE_CHECKING:
     from airgate.audit.event import Actor, AuditEvent, Source
@@ -63,7 +67,8 @@ _CHANGES = [(methods.split(), re.compile(path), change) for methods, path, chang
 _PREVIEWED = ("task.cleared", "run.cleared")
 _NAMED_BY_PATH = ("xcom.changed", "task_state_store.changed")
 _PERSONAL = ("user_id", "request")
-_SEVERAL = ("tasks.changed", "runs.changed")  # they may delete too, and no listener tells of that
+# Recorded themselves in any case: they may clear or delete too, and no listener tells of that.
+_SEVERAL = ("tasks.changed", "runs.changed", "task.cleared", "run.cleared", "backfill.changed")
 
 
 @dataclass(frozen=True)
@@ -129,25 +134,29 @@ def masked(request: ManualRequest, body: Any) -> Any:
     return redaction.masked(body, name)
 
 
-def events(request: ManualRequest, actor: "Actor", user_id: str, body: Any) -> list["AuditEvent"]:
+def events(request: ManualRequest, actor: "Actor", user_id: str, body: Any,
+           mask: Callable[[Any], Any] = lambda body: body) -> list["AuditEvent"]:
     """Make the `manual.change` events of a request that succeeded.
 
-    `body` is the decoded JSON, or text, with secrets masked. It is kept as text, at most 8 KiB of it: JSON that
-    no event can hold must not keep a change off the record. An event's `body.state` is the new state, None where there
+    `body` is the decoded JSON, or text where it is none; `mask` hides its secrets. It is kept as text, at most 8 KiB of it:
+    JSON that no event can hold must not keep a change off the record. The runs that it names are read from it as it came: a
+    run whose id looks like a secret is touched all the same. An event's `body.state` is the new state, None where there
     is none. A request's own event has try number 0: a request names no try.
 
     The user's id and what the user wrote are the user's: sealed in the log under the key of the actor.
     """
+    kept = mask(body)
     about: dict[str, Any] = {"change": request.change, "method": request.method, "path": redaction.redact(request.path)[:1000],
                              "user_id": user_id, "request_id": request.request_id}
-    asked = about | {"request": None if request.change == "other" else _text(body)}
+    asked = about | {"request": None if request.change == "other" else _text(kept)}
     if len(request.effects) == 1 and request.change not in _SEVERAL:
         return [_event(request, request.effects[0], actor, "listener", asked)]
-    said = body if isinstance(body, dict) else {}
+    runs = touched.runs_of(request.change, request.dag_id, request.run_id, body)
+    said = kept if isinstance(kept, dict) else {}
     state = _short(said.get("new_state") or said.get("state"))
     run_id = request.run_id or _short(said.get("dag_run_id"))  # clearing tasks names its run in the body
     named = Effect(request.dag_id or "", run_id, state, request.task_id, request.map_index)
-    return [_event(request, named, actor, "api", asked),
+    return [_event(request, named, actor, "api", asked | ({"runs": list(map(list, runs))} if runs else {})),
             *(_event(request, effect, actor, "listener", about) for effect in request.effects)]
 
 

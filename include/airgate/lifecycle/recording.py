@@ -13,6 +13,7 @@ from airgate.contracts.promotion import Approval
 from airgate.contracts.step import ArtifactRef
 from airgate.encryption import at_rest
 from airgate.errors import ArtifactError
+from airgate.governance import touched
 from airgate.runtime import record as step_record
 
 if TYPE_CHECKING:
@@ -86,8 +87,16 @@ def history(kind: Kind, model: str) -> list[AuditEvent]:
 
 
 def actors(dag_id: str, run_id: str) -> list[Actor]:
-    """Whoever did something in a DAG run, by every event of it: started it, cleared or marked a task."""
-    return [item.event.actor for item in store().events(dag_id=dag_id, run_id=run_id)]
+    """Whoever did something in a DAG run: started it, marked, cleared or deleted a task or the whole of it.
+
+    Events of a task name the run. What was done to whole runs, or to several, is found by the bodies of what people changed
+    since the run's first event.
+    """
+    log = store()
+    own = log.events(dag_id=dag_id, run_id=run_id)
+    by_hand = log.events(kind="manual.change", after=own[0].seq) if own else []
+    also = [item for item in by_hand if touched.may_have_touched(item.event.body, dag_id, run_id)]
+    return [item.event.actor for item in (*own, *also)]
 
 
 def approvals(model: str, run_id: str) -> list[Approval]:
