@@ -8,6 +8,7 @@ from airgate.audit.event import Actor
 from airgate.contracts.model_spec import PromotionSpec
 from airgate.contracts.people import People, Person
 from airgate.contracts.promotion import Answer
+from airgate.contracts.stages import StageMove
 from airgate.errors import PromotionError
 from airgate.governance.identities import Identities
 from airgate.governance.rollback import check_actor, check_run, plan, reason_in, weigh_review
@@ -89,6 +90,24 @@ def test_a_rollback_repeats_what_the_promotion_said(chain: Chain) -> None:
     assert (wanted.approved_by, wanted.request_digest, wanted.signature) == (first.event_id, "r1", "s1")
     assert (wanted.model_digest, wanted.data_revision, wanted.window) == ("d1", "c0ffee", {"start": "2026-01-01"})
     assert [one.user for one in wanted.approvers] == ["omar"]
+
+
+def test_a_rollback_goes_past_what_cannot_be_used_and_says_so(chain: Chain) -> None:
+    chain.move("3", from_version="2")
+    broken = {"2": "it is gone"}
+
+    def back() -> StageMove:
+        return plan(chain.read(), "rollback", None, "off", asked_at=LATER,
+                    unusable=lambda move: broken.get(str(move.body.to_version)))
+
+    wanted = back()
+    assert (wanted.to_version, wanted.passed_over) == ("1", ["version 2: it is gone"])
+    broken["1"] = "y" * 1000
+    with pytest.raises(PromotionError) as caught:
+        back()
+    assert str(caught.value).startswith(
+        "m has no approved version before version 3 that can be used (version 2: it is gone; version 1: yyy")
+    assert len(str(caught.value)) < 700
 
 
 def test_a_demotion_carries_no_approval_on(chain: Chain) -> None:

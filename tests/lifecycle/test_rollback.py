@@ -4,12 +4,14 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
-from tests.lifecycle.conftest import MODEL, Context, House
+from tests.lifecycle.conftest import DIGEST, MODEL, Context, House
 from tests.lifecycle.test_promotion import live, promote
 
 from airgate.audit.event import Actor
+from airgate.audit.registry_changes import Change, found_event
 from airgate.contracts.model_spec import ModelSpec
 from airgate.governance import manual, stages
+from airgate.lifecycle.moves import Unsettled
 from airgate.lifecycle.rollback import ChangeStage, CloseReview
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -115,7 +117,7 @@ def test_an_archived_version_is_never_live_again(desk: Desk, house: House) -> No
         desk.change("r2")
     with pytest.raises(AirflowFailException, match="version 2 of .* is in production: roll back or demote first"):
         desk.change("r3", action="archive", version="2")
-    with pytest.raises(AirflowFailException, match="diagnosis_classifier has no version 9 in MLflow"):
+    with pytest.raises(AirflowFailException, match="the audit log knows no version 9 of .*, so it cannot be archived"):
         desk.change("r4", action="archive", version="9")
     assert live(house) == "2"
 
@@ -141,12 +143,48 @@ def test_a_failed_run_does_not_act_later(desk: Desk, house: House) -> None:
     assert not stages.is_archived(house.log, MODEL, "2")
 
 
+@pytest.mark.attack("rollback: the version before is deleted in MLflow")
 def test_the_version_before_is_gone(desk: Desk, house: House) -> None:
+    """A rollback goes further back, and says what it went past."""
+    client = house.registry._client
+    client.create_model_version(MODEL, source=client.get_model_version(MODEL, "1").source, tags={"airgate.digest": DIGEST})
+    desk.promoted("1", "2", "3")
+    client.delete_model_version(MODEL, "2")
+    text = desk.change()
+    assert live(house) == "1"
+    passed = "version 2: it is gone from MLflow, or its digest there was changed"
+    assert house.log.events(kind="stage.moved")[-1].event.body["passed_over"] == [passed]
+    assert f"Passed over: {passed}" in text["body"]
+
+
+@pytest.mark.parametrize("lost", ["deleted", "digest", "record", "unsigned"])
+def test_no_version_before_can_be_used(desk: Desk, house: House, lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.promoted("1", "2")
-    house.registry._client.delete_model_version(MODEL, "1")
-    with pytest.raises(AirflowFailException, match="version 1 no longer carries the digest that was approved, or is gone"):
+    said = "it is gone from MLflow, or its digest there was changed"
+    if lost == "deleted":
+        house.registry._client.delete_model_version(MODEL, "1")
+    elif lost == "digest":
+        house.registry.set_tag(MODEL, "1", "airgate.digest", "sha256:" + "0" * 64)
+    elif lost == "record":
+        replaced = Change("version.replaced", MODEL, "1")
+        house.log.append(found_event(replaced, "none", None, occurred_at=datetime.now(UTC), source="operator"))
+        said = f"{MODEL} version 1 in MLflow is another than the one that was registered: its source or its run differs (event "
+    else:
+        monkeypatch.setenv("AIRGATE_ENVIRONMENT", "elsewhere")
+        said = f"it does not verify; `airgate model verify {MODEL}@1` says why"
+    with pytest.raises(AirflowFailException) as caught:
         desk.change()
+    assert f"has no approved version before version 2 that can be used (version 1: {said}" in str(caught.value)
+    assert str(caught.value).endswith("). To stop inference, demote: start a new run with action 'demote'.")
     assert live(house) == "2"
+
+
+def test_an_archiving_takes_the_digest_from_the_log(desk: Desk, house: House) -> None:
+    desk.promoted("1", "2")
+    house.registry.set_tag(MODEL, "1", "airgate.digest", "sha256:" + "0" * 64)
+    with pytest.raises((AirflowFailException, Unsettled), match="version 1"):
+        desk.change(action="archive", version="1")
+    assert house.log.events(kind="stage.moved")[-1].event.version == "2"
 
 
 def test_nobody_reviews_it_fails_the_run_and_can_be_made_up_for(desk: Desk, house: House) -> None:

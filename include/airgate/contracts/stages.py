@@ -29,7 +29,8 @@ class StageMove(BaseModel):
     `to_version` is None when the stage is emptied (a demotion), `from_version` when it was empty. `request_digest` is that of the
     request which was approved; a rollback repeats the one of the promotion that first put its version there, whose event
     `approved_by` names. `signature` is the event id of that promotion's `model.signed`. `previous` is the event id of
-    the settling event before, "" for a model's first move. `window` are the days the version was trained on.
+    the settling event before, "" for a model's first move. `window` are the days the version was trained on. `passed_over` says
+    of each approved version that a rollback went past why it could not be used.
     """
 
     # Read leniently: a record is what it is, and a later release may know more of it.
@@ -48,3 +49,4 @@ class StageMove(BaseModel):
     approvers: list[Approver] = []
     approved_by: str | None = None
     signature: str | None = None
+    passed_over: list[str] = []

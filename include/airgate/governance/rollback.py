@@ -1,6 +1,6 @@
 """The rules of what one person may do at once (roll production back, empty it, archive a version), and of the review of it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -18,6 +18,7 @@ ACTIONS: tuple[Action, ...] = ("rollback", "demote", "archive")
 AGREE, DISAGREE = "Agree", "Disagree"
 _KINDS = {"schedule": "a schedule", "asset": "an asset", "backfill": "a backfill", "system": "a task of another DAG"}
 LONGEST_REASON = 4000  # characters; a record holds 64 KiB
+LONGEST_PROBLEM, MOST_PASSED = 400, 40
 LONGEST_WAIT = timedelta(hours=1)
 
 
@@ -73,10 +74,12 @@ def reason_in(text: object) -> str:
 
 
 def plan(now: Stages, action: str, version: str | None, reason: str, *, asked_at: datetime,
-         digest: str | None = None) -> StageMove:
-    """What is to be done, from what the log says. Pure.
+         digest: str | None = None, unusable: Callable[[Move], str | None] = lambda _: None) -> StageMove:
+    """What is to be done, from what the log says. Pure but for what `unusable` looks at.
 
     `version` is the one in production that is to be left (it may be left open), or the one to archive, whose digest `digest` is.
+    `unusable` says why the version of an earlier promotion cannot go into production now, None when it can: a rollback goes
+    past it, so that nobody stops it by deleting the version before.
     `asked_at` is when the person asked, for whatever it was: what moved production since then was not known to them.
     Raises PromotionError when there is nothing to do, or production moved in between.
     """
@@ -95,13 +98,25 @@ def plan(now: Stages, action: str, version: str | None, reason: str, *, asked_at
         if state.version is None:
             raise PromotionError(f"{now.model} has no version in production, so there is nothing to demote.")
         return StageMove(cause="demotion", stage=PRODUCTION, from_version=state.version, reason=reason)
-    before = now.previous()
+    return _rolling_back(now, state.version, reason, unusable)
+
+
+def _rolling_back(now: Stages, live: str | None, reason: str, unusable: Callable[[Move], str | None]) -> StageMove:
+    passed: list[str] = []
+
+    def usable(move: Move) -> bool:
+        problem = unusable(move)
+        passed.extend([f"version {move.body.to_version}: {problem}"[:LONGEST_PROBLEM]] if problem is not None else [])
+        return problem is None
+
+    before = now.previous(usable)
     if before is None:
-        raise PromotionError(f"{now.model} has no approved version before {_named(state.version)}. To stop inference, demote: "
+        why = f" that can be used ({'; '.join(passed)})" if passed else ""
+        raise PromotionError(f"{now.model} has no approved version before {_named(live)}{why}. To stop inference, demote: "
                              "start a new run with action 'demote'.")
     # Its approvals are still valid: they were given for these very bytes, and nobody took them back.
-    return before.body.model_copy(update={
-        "cause": "rollback", "from_version": state.version, "reason": reason, "approved_by": before.event_id})
+    return before.body.model_copy(update={"cause": "rollback", "from_version": live, "reason": reason,
+                                          "approved_by": before.event_id, "passed_over": passed[:MOST_PASSED]})
 
 
 def _archiving(now: Stages, version: str | None, digest: str | None, reason: str) -> StageMove:

@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import BaseOperator, Param
@@ -11,6 +11,8 @@ from airflow.sdk.exceptions import AirflowFailException
 from airgate import settings
 from airgate.airflow_api import AirflowApi
 from airgate.audit.event import Actor
+from airgate.audit.registry_changes import gone, records
+from airgate.audit.registry_state import RegistryState
 from airgate.contracts.model_spec import ModelSpec
 from airgate.errors import PromotionError
 from airgate.governance import identities, stages
@@ -29,8 +31,12 @@ from airgate.governance.rollback import (
 from airgate.governance.stages import Move
 from airgate.lifecycle import notify, recording
 from airgate.lifecycle.approval import SHORTEST_REASON, Ask
+from airgate.lifecycle.model_verification import trusted, verify_version
 from airgate.lifecycle.moves import Author, Conflict, Moves
 from airgate.registry.answers import AirflowAnswers
+
+if TYPE_CHECKING:
+    from airgate.audit.store import AuditStore
 
 CHANGE_TASK, REVIEW_TASK = "change", "review"
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|#])")
@@ -87,11 +93,36 @@ class ChangeStage(BaseOperator):
         check_run(asked_at=run.run_after, now=datetime.now(UTC), cleared=bool(run.clear_number), actor=actor,
                   touched_by=recording.actors(run.dag_id, run.run_id), identities=known)
         action, version, reason = params["action"], params.get("version") or None, reason_in(params.get("reason"))
-        digest = registry.version(model, version).digest if action == "archive" and version else None
-        wanted = plan(stages.read(log, model), action, version, reason, asked_at=run.run_after, digest=digest)
+        digest = _digest_on_record(log, model, version) if action == "archive" and version else None
+        wanted = plan(stages.read(log, model), action, version, reason, asked_at=run.run_after, digest=digest,
+                      unusable=lambda move: _unusable(log, moves, move))
         move = moves.move(model, wanted)
         self.log.info("%s", move.line())
         return move
+
+
+def _unusable(log: "AuditStore", moves: Moves, move: Move) -> str | None:
+    """Why inference would refuse the version of an earlier promotion now, None when it would not. Names nobody."""
+    model, version = str(move.event.model), str(move.body.to_version)
+    lost = gone(records(log, model), version)
+    if lost is not None:
+        return f"{lost.change.line()} (event {lost.event_id})"
+    if not moves.sound(model, version, move.body.model_digest):
+        return "it is gone from MLflow, or its digest there was changed"
+    if not verify_version(log, trusted(), model, version).ok:
+        return f"it does not verify; `airgate model verify {model}@{version}` says why"
+    return None
+
+
+def _digest_on_record(log: "AuditStore", model: str, version: str) -> str:
+    """The digest that a version was registered with. The log says it: MLflow's tag can be written by others."""
+    from airgate.audit.registrations import known
+
+    registered = known(log, RegistryState(model)).registrations.get(version)
+    if registered is None or registered.digest is None:
+        raise PromotionError(f"the audit log knows no version {version} of {model}, so it cannot be archived. "
+                             "Name a version that a training registered.")
+    return registered.digest
 
 
 def review(spec: ModelSpec) -> HITLOperator:
@@ -161,6 +192,7 @@ def review_text(move: Move) -> dict[str, str]:
         f"{body.stage} held {before} and holds {after} now.",
         f"Reason given: {_plain(body.reason or 'none')}",
         f"Version {body.to_version} stands on its approvals of before: event `{body.approved_by}`." if body.approved_by else "",
+        *(f"Passed over: {_plain(one)}" for one in body.passed_over),
         "Say whether you agree, what you looked at, and what is to be done now. Your answer moves nothing: to change the stage "
         "again, start a promotion or another run of this DAG. Whoever made the change cannot review it.",
         f"Event `{move.event_id}`",
