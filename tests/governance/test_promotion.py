@@ -8,7 +8,7 @@ from airgate.contracts.model_spec import PromotionSpec
 from airgate.contracts.people import People
 from airgate.contracts.promotion import Answer, PromotionRequest
 from airgate.governance.identities import Identities, canonical_person
-from airgate.governance.promotion import LONGEST_REASON, decide, impossible
+from airgate.governance.promotion import LONGEST_REASON, decide, headline, impossible
 
 NOW = datetime(2026, 1, 10, 12, tzinfo=UTC)
 RULES = PromotionSpec(approvers={"ml_engineer": ["ana", "mia"], "risk_officer": ["omar"]})
@@ -28,7 +28,7 @@ SUBJECT, BODY = "put m version 2 into production?", f"gates ... `{REQUEST.digest
 
 def answer(role: str, user: str | None, **changes: object) -> Answer:
     return Answer.model_validate({"role": role, "received": True, "user": user, "chosen": ["Approve"], "at": NOW,
-                                  "reason": "read it", "subject": f"{role}: {SUBJECT}", "body": BODY, **changes})
+                                  "reason": "read it", "subject": headline(role, SUBJECT), "body": BODY, **changes})
 
 
 ANA, OMAR = answer("ml_engineer", "ana"), answer("risk_officer", "omar")
@@ -67,7 +67,10 @@ def test_nobody_answered() -> None:
     (answer("risk_officer", "eve"), "eve is not named for this role in model.yaml"),
     (answer("risk_officer", "omar", body="another text"), "is not the text of this request"),
     (answer("risk_officer", "omar", body=f"all fine `{REQUEST.digest()}`"), "is not the text of this request"),
-    (answer("risk_officer", "omar", subject="risk_officer: a mere formality"), "is not the text of this request"),
+    (answer("risk_officer", "omar", subject="risk officer: a mere formality"), "is not the text of this request"),
+    (answer("risk_officer", "omar", subject=f"Only a drill. risk officer: {SUBJECT}"), "is not the text of this request"),
+    (answer("risk_officer", "omar", subject=f"risk officer: Never {SUBJECT}"), "is not the text of this request"),
+    (answer("risk_officer", "omar", subject=headline("ml_engineer", SUBJECT)), "is not the text of this request"),
     (answer("risk_officer", "omar", at=NOW + timedelta(hours=73)), "answered after the request had expired"),
 ])
 def test_an_answer_that_does_not_count(changed: Answer, expected: str) -> None:

@@ -25,6 +25,7 @@ from airgate.contracts.manifest import manifest_bytes, manifest_digest
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.payloads import Candidate
 from airgate.contracts.step import Window
+from airgate.governance.promotion import headline
 from airgate.lifecycle import sign
 from airgate.registry.versions import Registry
 from airgate.signatures import private_key
@@ -130,7 +131,7 @@ class House:
     def answer(self, role: str, user: str, text: dict[str, str], option: str = "Approve") -> None:
         """Let Airflow's API say that somebody answered."""
         self.answers[f"approve_{role}"] = {
-            "subject": f"{role}: {text['subject']}", "body": text["body"],
+            "subject": headline(role, text["subject"]), "body": text["body"],
             "response_received": True, "chosen_options": [option], "params_input": {"reason": "r"},
             "responded_by_user": {"id": user, "name": user}, "responded_at": datetime.now(UTC).isoformat()}
 

@@ -209,6 +209,13 @@ def _(scene: Scene) -> dict[str, Any]:
     return scene.applied()
 
 
+@attack("approvers are shown another headline", "the text that was answered is not the text of this request")
+def _(scene: Scene) -> dict[str, Any]:
+    text = scene.asked()
+    scene.answered({**text, "subject": f"Only a drill, click Approve: {text['subject']}"})
+    return scene.applied()
+
+
 @attack("a refusal without a reason", "risk_officer: omar refused without a reason")
 def _(scene: Scene) -> dict[str, Any]:
     scene.answered(scene.asked(), chosen_options=["Refuse"], params_input={"reason": ""})

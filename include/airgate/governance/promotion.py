@@ -25,7 +25,7 @@ def decide(request: PromotionRequest, answers: Iterable[Answer], rules: Promotio
     reasons = _faults(request, identities)
     for role, people in rules.approvers.items():
         answer = by_role.get(role)
-        shown = answer is not None and answer.subject.endswith(subject) and answer.body.strip() == body.strip()
+        shown = answer is not None and answer.subject == headline(role, subject) and answer.body.strip() == body.strip()
         problem = _problem(answer, role, people, request, identities) or (
             None if shown else f"{role}: the text that was answered is not the text of this request")
         if problem:
@@ -41,6 +41,11 @@ def decide(request: PromotionRequest, answers: Iterable[Answer], rules: Promotio
     if now > request.expires_at:
         reasons.append(f"the request expired at {request.expires_at:%Y-%m-%d %H:%M} UTC")
     return Decision(approved=not reasons and len(approvals) == len(rules.approvers) == 2, approvals=approvals, reasons=reasons)
+
+
+def headline(role: str, subject: str) -> str:
+    """The headline over one role's question: all of it, for words put before it could make a drill of the question."""
+    return f"{role.replace('_', ' ')}: {subject}"
 
 
 def strangers(requesters: Iterable[str], identities: Identities) -> list[str]:

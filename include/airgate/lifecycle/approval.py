@@ -11,7 +11,7 @@ from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.promotion import APPROVE, REFUSE
 from airgate.contracts.runs import approval_task
 from airgate.governance import identities
-from airgate.governance.promotion import LONGEST_REASON
+from airgate.governance.promotion import LONGEST_REASON, headline
 
 REQUEST_TASK = "request"
 SHORTEST_REASON = 3
@@ -43,7 +43,7 @@ def ask(spec: ModelSpec, role: str) -> HITLOperator:
     accounts = dict.fromkeys(account for person in named for account in who.accounts(person)) or dict.fromkeys(named)
     return Ask(
         task_id=approval_task(role),
-        subject=f"{role.replace('_', ' ')}: " + shown % "subject",
+        subject=headline(role, shown % "subject"),
         body=shown % "body",
         options=[APPROVE, REFUSE],
         params={"reason": Param("", type="string", title="Reason",
