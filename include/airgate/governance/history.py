@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from airgate.audit.event import Kind
 from airgate.contracts.promotion import PRODUCTION
-from airgate.contracts.stages import StageMove
 from airgate.errors import PromotionError, nearest
 from airgate.governance.stages import CLAIM, SETTLING, Move, Stages, claim_id, of_events, settling_id
 
@@ -154,9 +153,14 @@ class History:
         before: str | None = None
         chained = False
         claims = {item.event.event_id for item in self._of_kind(CLAIM)}
+        now = self.stages()
+        links = {move.event_id for move in (*now.moves, *now.reverted)}
         for item in sorted((item for kind in SETTLING for item in self._of_kind(kind)), key=lambda item: item.seq):
-            previous = StageMove.model_validate(item.event.body).previous
-            if previous is None and chained:
+            move = Move.of(item)
+            previous = move.body.previous if move else None
+            if move is None:
+                found.append(f"event {item.seq} ({item.event.kind}) cannot be read: Airgate did not write it")
+            elif previous is None and chained:
                 found.append(f"event {item.seq} ({item.event.kind}) names no move before it, though the one before does")
             elif previous is not None:
                 claim = claim_id(self.model, previous)
@@ -165,17 +169,19 @@ class History:
                     found.append(f"event {item.seq} ({item.event.kind}) does not follow the move before it: Airgate did not "
                                  "write it")
             chained = chained or previous is not None
-            before = str(item.event.event_id)
+            # What is no link is named once, and the next move is held against the one before it.
+            before = name if (name := str(item.event.event_id)) in links or before is None else before
         return found
 
     def _under_way(self, moment: datetime, stage: str) -> Move | None:
         """The newest claim on the stage that had begun by then and was settled later, or never."""
         settled = {item.event.event_id: item.event.occurred_at for kind in SETTLING for item in self._of_kind(kind)}
         for item in reversed(self._of_kind(CLAIM)):
-            move = Move(item.seq, item.event, item.stored_at, StageMove.model_validate(item.event.body))
+            move = Move.of(item)
             end = settled.get(settling_id(item.event.event_id))
-            chained = move.body.previous is not None  # a move of release 0.2.0 has no settling id to look for
-            if chained and move.body.stage == stage and item.event.occurred_at <= moment and (end is None or moment < end):
+            if move is None or move.body.previous is None:  # a move of release 0.2.0 has no settling id to look for
+                continue
+            if move.body.stage == stage and item.event.occurred_at <= moment and (end is None or moment < end):
                 return move
         return None
 

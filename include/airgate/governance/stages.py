@@ -1,70 +1,19 @@
-"""Where a model's versions stand, by the audit log alone. The log is also the lock: see docs/adr/0008.
+"""Where a model's versions stand, by the audit log alone. The log is also the lock: see docs/adr/0008."""
 
-A model's moves are a chain. Whoever wants to move a stage of it appends a claim (`stage.moving`) whose id is made from the event
-that settled the move before, so that all who want to move next contend for one id, and the log takes an id once. A claim is
-settled by one event (`stage.moved` or `stage.reverted`), whose id is made from the claim's, so that it cannot have both.
-"""
-
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING
-from uuid import UUID
 
-from airgate.audit.event import PEOPLE, AuditEvent, Kind, event_id_of
+from airgate.audit import stage_chain
+from airgate.audit.stage_chain import CLAIM, SETTLING, Chain, Move, claim_id, settling_id
 from airgate.contracts.promotion import PRODUCTION
-from airgate.contracts.stages import ARCHIVED, StageMove
+from airgate.contracts.stages import ARCHIVED
 
 if TYPE_CHECKING:
     from airgate.audit.entry import StoredEvent
     from airgate.audit.store import AuditStore
 
-CLAIM: Kind = "stage.moving"
-SETTLING: tuple[Kind, ...] = ("stage.moved", "stage.reverted")
-
-
-def claim_id(model: str, settled: str) -> UUID:
-    """The id of the one claim that can follow the settling event `settled` ("" before a model's first move)."""
-    return event_id_of(CLAIM, model, settled)
-
-
-def settling_id(claim: UUID | str) -> UUID:
-    """The id of the one event that can settle a claim."""
-    return event_id_of("stage.settled", str(claim))
-
-
-@dataclass(frozen=True)
-class Move:
-    """A claim, or what settled one, as the log has it. `seq` is its number there, `stored_at` the log's own clock."""
-
-    seq: int
-    event: AuditEvent
-    stored_at: datetime
-    body: StageMove
-
-    @property
-    def event_id(self) -> str:
-        """The event's id as text."""
-        return str(self.event.event_id)
-
-    @property
-    def who(self) -> tuple[str, ...]:
-        """The people behind it: who approved, or who did it alone."""
-        actor = self.event.actor
-        alone = (actor.name,) if actor.kind in PEOPLE else ()
-        return tuple(one.user for one in self.body.approvers) if self.body.cause == "promotion" else alone
-
-    @property
-    def what(self) -> str:
-        """Say what it was and where, naming nobody: 'promotion of version 3 to production by run p1 of m_promotion'."""
-        body, task = self.body, self.event.task
-        where = f"{'from' if body.to_version is None else 'to'} {body.stage}"
-        run = f" by run {task.run_id} of {task.dag_id}" if task else ""
-        return f"{body.cause} of version {body.to_version or body.from_version} {where}{run}"
-
-    def line(self) -> str:
-        """The same, and in brackets whose it was."""
-        return self.what + (f" ({', '.join(self.who)})" if self.who else "")
+__all__ = ["CLAIM", "SETTLING", "Move", "StageState", "Stages", "claim_id", "is_archived", "of_events", "read", "settling_id"]
 
 
 @dataclass(frozen=True)
@@ -85,13 +34,17 @@ class StageState:
 
 @dataclass(frozen=True)
 class Stages:
-    """All stages of a model. `moves` are its settled moves, oldest first; `settled` and `claim` as in StageState."""
+    """All stages of a model. `moves` are its settled moves, oldest first; `settled` and `claim` as in StageState.
+
+    `strays` are the numbers of events about its stages that Airgate did not write; they count for nothing.
+    """
 
     model: str
     moves: tuple[Move, ...] = ()
     settled: str = ""
     claim: Move | None = None
     reverted: tuple[Move, ...] = field(default=(), repr=False)
+    strays: tuple[int, ...] = ()
 
     def state(self, stage: str = PRODUCTION) -> StageState:
         """What stands in a stage: the newest move of it decides."""
@@ -151,20 +104,17 @@ class Stages:
         return next((move for move in reversed(pile) if move.body.to_version not in passed and usable(move)), None)
 
 
-def of_events(model: str, events: Iterable["StoredEvent"]) -> Stages:
-    """Read a model's state from its `stage.*` events, in any order. Pure; other kinds and models count for nothing."""
-    ours = sorted((item for item in events if item.event.model == model), key=lambda item: item.seq)
-    claims = {item.event.event_id: item for item in ours if item.event.kind == CLAIM}
-    settling = [_move(item) for item in ours if item.event.kind in SETTLING]
-    settled = settling[-1].event_id if settling else ""
-    claim = claims.get(claim_id(model, settled))
-    by_kind = {kind: tuple(move for move in settling if move.event.kind == kind) for kind in SETTLING}
-    return Stages(model, by_kind["stage.moved"], settled, _move(claim) if claim else None, by_kind["stage.reverted"])
+def of_events(model: str, events: Iterable["StoredEvent"], expired: Collection[str] | None = None) -> Stages:
+    """Read a model's state from its `stage.*` events, in any order. Pure; other kinds and models count for nothing.
+
+    `expired` are the ids of those whose contents are gone; None where it is not known, and then any gap may be one.
+    """
+    return _stages(model, stage_chain.follow(model, events, expired))
 
 
 def read(log: "AuditStore", model: str) -> Stages:
     """The state of a model's stages as one moment of the log has it. Raises AuditError when the log cannot be read."""
-    return of_events(model, log.events(model=model, kind=(CLAIM, *SETTLING)))
+    return _stages(model, stage_chain.read(log, model))
 
 
 def is_archived(log: "AuditStore", model: str, version: str) -> bool:
@@ -172,5 +122,5 @@ def is_archived(log: "AuditStore", model: str, version: str) -> bool:
     return version in read(log, model).archived
 
 
-def _move(item: "StoredEvent") -> Move:
-    return Move(item.seq, item.event, item.stored_at, StageMove.model_validate(item.event.body))
+def _stages(model: str, chain: Chain) -> Stages:
+    return Stages(model, chain.moves, chain.settled, chain.claim, chain.reverted, chain.strays)
