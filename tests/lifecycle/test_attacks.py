@@ -11,10 +11,12 @@ from uuid import uuid4
 
 import pytest
 from tests.lifecycle.conftest import MODEL, REPORT, Context, House
-from tests.lifecycle.test_promotion import judged, live, requested, tasks
+from tests.lifecycle.test_promotion import judged, live, refuses, requested, tasks
 
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.promotion import PromotionRequest
+from airgate.errors import AuditError
+from airgate.lifecycle.moves import Unsettled
 from airgate.lifecycle.promotion_request import text_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -213,6 +215,31 @@ def _(scene: Scene) -> dict[str, Any]:
 def _(scene: Scene) -> dict[str, Any]:
     text = scene.asked()
     scene.answered({**text, "subject": f"Only a drill, click Approve: {text['subject']}"})
+    return scene.applied()
+
+
+@attack("approvals are answered anew after they were recorded", "ml_engineer: on record is the approval of ana of ")
+def _(scene: Scene) -> dict[str, Any]:
+    text = scene.asked()
+    scene.answered(text)
+    scene.house.registry.set_alias(MODEL, "production", "2")  # so that the first try records, and waits for the guard
+    with pytest.raises(Unsettled):
+        scene.applied()
+    scene.house.registry.set_alias(MODEL, "production", None)
+    scene.answered(text, engineer="mia", officer="ana")
+    return scene.applied()
+
+
+@attack("one role is answered anew by the other role's person", "now has an answer of mia of ")
+def _(scene: Scene) -> dict[str, Any]:
+    text = scene.asked()
+    scene.answered(text)
+    # The first try records ana as the engineer, and is killed before it comes to the officer.
+    refuses(scene.house, "promotion.approved", "AND (SELECT count(*) FROM airgate_events WHERE kind = NEW.kind) > 0")
+    with pytest.raises(AuditError):
+        scene.applied()
+    refuses(scene.house, "promotion.approved", now=False)
+    scene.answered(text, engineer="mia", officer="ana")
     return scene.applied()
 
 

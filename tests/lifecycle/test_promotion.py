@@ -243,11 +243,11 @@ def test_whoever_changed_the_training_by_hand_asked_too(house: House, spec: Mode
         "risk_officer: omar asked for this promotion and cannot approve it"]
 
 
-def refuses(house: House, kind: str, *, now: bool = True) -> None:
+def refuses(house: House, kind: str, when: str = "", *, now: bool = True) -> None:
     """Let the log's database refuse events of one kind, as a full disk would refuse all, or take them again."""
     with closing(sqlite3.connect(house.log.where)) as connection:
-        connection.execute("CREATE TRIGGER refuse BEFORE INSERT ON airgate_events WHEN NEW.kind = "
-                           f"'{kind}' BEGIN SELECT RAISE(ABORT, 'the disk is full'); END" if now else "DROP TRIGGER refuse")
+        connection.execute(f"CREATE TRIGGER refuse BEFORE INSERT ON airgate_events WHEN NEW.kind = '{kind}' {when} "
+                           "BEGIN SELECT RAISE(ABORT, 'the disk is full'); END" if now else "DROP TRIGGER refuse")
 
 
 def answered(house: House, spec: ModelSpec, context: Context) -> ApplyPromotion:

@@ -43,6 +43,17 @@ def decide(request: PromotionRequest, answers: Iterable[Answer], rules: Promotio
     return Decision(approved=not reasons and len(approvals) == len(rules.approvers) == 2, approvals=approvals, reasons=reasons)
 
 
+def answered_anew(decided: Iterable[Approval], recorded: Iterable[Approval]) -> Iterator[str]:
+    """Why approvals on record cannot stand for those that were decided on, in a sentence for each that is another one.
+
+    A role's approval is recorded once. When the question is then asked and answered again, by whom and when differ.
+    """
+    for now, then in zip(decided, recorded, strict=True):
+        if (now.role, now.user, now.at, now.request_digest) != (then.role, then.user, then.at, then.request_digest):
+            yield (f"{now.role}: on record is the approval of {_by(then)}; Airflow now has an answer of {_by(now)}. A question is "
+                   "answered once: ask for the promotion again")
+
+
 def headline(role: str, subject: str) -> str:
     """The headline over one role's question: all of it, for words put before it could make a drill of the question."""
     return f"{role.replace('_', ' ')}: {subject}"
@@ -65,6 +76,10 @@ def impossible(rules: PromotionSpec, identities: Identities) -> Iterator[str]:
     if all(able) and len(set[str]().union(*able)) < 2:
         yield (f"promotion.approvers names one person in both roles: by people.yaml all are accounts of {able[0].pop()}. "
                "Two different people must agree")
+
+
+def _by(approval: Approval) -> str:
+    return f"{canonical_person(approval.user)} of {approval.at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _faults(request: PromotionRequest, identities: Identities) -> list[str]:

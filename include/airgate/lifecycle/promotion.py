@@ -12,9 +12,10 @@ from airgate.airflow_api import AirflowApi
 from airgate.audit.event import Actor, AuditEvent
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.notifications import Topic
-from airgate.contracts.promotion import Decision, PromotionRequest
+from airgate.contracts.promotion import Approval, Decision, PromotionRequest
 from airgate.contracts.stages import Approver, StageMove
 from airgate.errors import PromotionError
+from airgate.governance.promotion import answered_anew
 from airgate.lifecycle import notify, people, recording
 from airgate.lifecycle.moves import Author, Conflict, Moves
 from airgate.lifecycle.promotion_decision import decide
@@ -64,8 +65,10 @@ class ApplyPromotion(BaseOperator):
                                       approval.model_dump(mode="json"), once=(approval.role,),
                                       actor=Actor(kind="user", name=approval.user), personal=people.in_approval(approval))
                      for approval in decision.approvals]
-        if not decision.approved:
-            return self._refuse(context, request, decision.reasons, answered)
+        on_record = [Approval.model_validate(event.body) for event in approvals]
+        reasons = [*decision.reasons, *answered_anew(decision.approvals, on_record)]
+        if reasons or not decision.approved:
+            return self._refuse(context, request, reasons, [*answered, *(approval.user for approval in on_record)])
         signature = sign_promotion(context, recording.store(), asked, approvals)
         agreed = "; ".join(f"{approval.role}: {approval.user}, {approval.reason}" for approval in decision.approvals)
         self._tell(context, "promotion.approved", request, f"to {request.to_stage}, by {agreed}")
