@@ -9,7 +9,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.providers.standard.operators.python import BranchPythonOperator, PythonOperator
 from airflow.sdk import DAG, BaseOperator, Param, task
 
-from airgate.contracts.standard_steps import CHECK, PREDICT, REGISTER
+from airgate.contracts.standard_steps import CHECK, PARTITION, PREDICT, PUBLISH, REGISTER
 from airgate.governance.dag_rules import repository, violations
 from airgate.runtime.operator import StepTask
 from airgate.runtime.plan import StepPlan
@@ -312,3 +312,22 @@ def test_a_dag_without_steps_is_left_alone(dag):
     ("a", "a"), ("a:1", "a"), ("host:5000/a", "host:5000/a"), ("host:5000/a:1@sha256:ff", "host:5000/a")])
 def test_repository_of_an_image(image, expected):
     assert repository(image) == expected
+
+
+def test_only_what_the_standard_steps_cut_and_scored_is_published(dag):
+    live = {"live": LiveModel(task_id="live_model").output}
+    parts = step("partition", PARTITION, "json")
+    step("predict", PREDICT, "json", json_inputs=live, part=parts)
+
+    def publishing(task_id, parts, predicted):
+        plan = StepPlan(function=PUBLISH, returns="json", json_inputs=live, inputs={"parts": parts},
+                        gathers={"predicted": predicted})
+        Step(plan=plan, task_id=task_id)
+
+    publishing("publish", "partition", "predict")
+    assert violations(dag) == []
+    step("mine", "tumour.steps:score", "json")
+    publishing("forged", "mine", "mine")
+    assert violations(dag) == [
+        f"Task 'forged' ({PUBLISH}) takes its '{name}' from something else than {function}. Publish only what that step gives, "
+        "as dags/batch_inference.py does." for name, function in (("predicted", PREDICT), ("parts", PARTITION))]

@@ -153,3 +153,19 @@ def test_secrets_in_the_runs_conf_are_masked_for_mapped_tasks_too(flow: Any, ser
     monkeypatch.setattr(record, "mask_conf", lambda context: (seen.append(context["ti"].task_id), real(context)))
     assert server.run(one.score, map_index=0).state == "success"
     assert "score" in seen
+
+
+@pytest.mark.parametrize("runtime", ["local", "kubernetes"])
+def test_both_runtimes_can_be_mapped(home: Path, monkeypatch: pytest.MonkeyPatch, runtime: str) -> None:
+    from airflow.sdk import DAG
+
+    from airgate.runtime import make_operator
+
+    monkeypatch.setenv("AIRGATE_RUNTIME", runtime)
+    with DAG("heart_scoring"):
+        first: Any = make_operator(StepPlan("airgate.steps.partitions:partition"), task_id="partition")
+        plan = StepPlan("airgate.steps.predict:predict", inputs={"part": "partition"}, each="part")
+        mapped: Any = make_operator(plan, items=first.output, task_id="predict", max_active_tis_per_dag=2)
+    one = mapped.unmap({"item": {"name": "2026-01-01"}})
+    assert one.runtime == runtime and one.plan is plan and one.item == {"name": "2026-01-01"}
+    assert one.max_active_tis_per_dag == 2 and list(first.iter_mapped_dependants()) == [mapped]

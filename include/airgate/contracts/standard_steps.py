@@ -2,6 +2,8 @@
 
 CHECK = "airgate.steps.validate:check"
 PREDICT = "airgate.steps.predict:predict"
+PARTITION = "airgate.steps.partitions:partition"
+PUBLISH = "airgate.steps.publish:publish"
 REGISTER = "airgate.steps.register:register"
 REGISTER_IMPORTED = "airgate.steps.import_bundle:register"
 # What makes versions: the end of a training, and the import of a bundle.

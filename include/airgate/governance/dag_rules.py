@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from airgate.contracts.standard_steps import CHECK, LIVE_ARGUMENT, PREDICT, REGISTER
+from airgate.contracts.standard_steps import CHECK, LIVE_ARGUMENT, PARTITION, PREDICT, PUBLISH, REGISTER
 
 if TYPE_CHECKING:
     from airgate.runtime.plan import StepPlan
@@ -50,6 +50,8 @@ def violations(dag: Any) -> list[str]:
             found += _registers_what_was_evaluated(task_id, plan, steps)
         if plan.function == PREDICT or (plan.function.startswith(STANDARD_STEPS) and LIVE_ARGUMENT in _arguments(plan)):
             found += _predicts_with_live_model(task_id, plan, others)
+        if plan.function == PUBLISH:
+            found += _publishes_what_was_scored(task_id, plan, steps)
     for task in others.values():
         found += _no_ml_in_callables(task)
         found += _no_ml_in_commands(task)
@@ -77,7 +79,7 @@ def _attribute(task: Any, name: str) -> Any:
 
 
 def _arguments(plan: "StepPlan") -> set[str]:
-    return {*plan.inputs, *plan.json_inputs, *plan.parameters}
+    return {*plan.inputs, *plan.gathers, *plan.json_inputs, *plan.parameters}
 
 
 def _trains_on_checked_data(task_id: str, plan: "StepPlan", steps: Mapping[str, "StepPlan"]) -> Iterator[str]:
@@ -146,6 +148,16 @@ def _predicts_with_live_model(task_id: str, plan: "StepPlan", others: Mapping[st
         given = f"from task '{sources[0]}'" if sources else "as a value that nobody verified"
         yield (f"Task '{task_id}' ({plan.function}) gets its '{LIVE_ARGUMENT}' {given}. Only what the last "
                "promotion put in production counts as that: give it the output of LiveModelOperator(spec=...).")
+
+
+def _publishes_what_was_scored(task_id: str, plan: "StepPlan", steps: Mapping[str, "StepPlan"]) -> Iterator[str]:
+    """What becomes visible was scored by the standard step, of the parts that the standard step cut."""
+    sources = {"predicted": (plan.gathers, PREDICT), "parts": (plan.inputs, PARTITION)}
+    for name, (given, function) in sources.items():
+        source = steps.get(given.get(name, ""))
+        if source is None or source.function != function:
+            yield (f"Task '{task_id}' ({PUBLISH}) takes its '{name}' from something else than {function}. Publish only what that "
+                   "step gives, as dags/batch_inference.py does.")
 
 
 def _callables(task: Any) -> Iterator[tuple[str, Any]]:
