@@ -74,7 +74,10 @@ def test_nothing_can_be_put_in(place: int, added: bytes) -> None:
 @given(st.binary(max_size=300))
 @settings(max_examples=60)
 def test_no_bytes_crash_the_reader(data: bytes) -> None:
-    for tried in (data, written(FILES)[: -len(data)] + data if data else data):
+    whole = written(FILES)
+    for tried in (data, whole[: -len(data)] + data if data else data):
+        if tried == whole:  # its last bytes are zeros, and so may those be that were drawn
+            continue
         with pytest.raises(BundleError):
             read(tried)
 
