@@ -8,7 +8,7 @@ import pytest
 from tests.lifecycle.conftest import DIGEST, MODEL, Context, House
 from tests.lifecycle.test_promotion import judged, promote, requested, tasks
 
-from airgate.audit.event import Actor, AuditEvent
+from airgate.audit.event import Actor, AuditEvent, TaskRef, task_event
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.stages import ARCHIVED, StageMove
 from airgate.errors import PromotionError
@@ -56,6 +56,62 @@ def test_people_who_cannot_ask_or_never_agree(
     request = tasks(spec.model_copy(update={"promotion": rules}))[0]
     with pytest.raises(PromotionError, match=expected):
         request.execute(context("promotion", "request", user="eve", payloads=[{"event_id": judged(house, spec)}]))
+    assert house.kinds() == ["gate.verdict"]
+
+
+def judged_again(house: House, event_id: str, *, passed: bool, dag: str = f"{MODEL}_validation") -> str:
+    """A later verdict on the same version; gives its event id."""
+    found = house.log.get(event_id)
+    assert found
+    task = TaskRef(dag_id=dag, run_id="v-later", task_id="verdict", try_number=1)
+    later = task_event("gate.verdict", task, actor=Actor(kind="asset", name="a"), source="operator", model=MODEL,
+                       version=found.event.version, body={**found.event.body, "passed": passed})
+    house.log.append(later)
+    return str(later.event_id)
+
+
+@pytest.mark.attack("a pass is requested that a later verdict overtook")
+@pytest.mark.parametrize(("passed", "said"), [(False, "did not pass"), (True, "passed")])
+def test_only_the_newest_verdict_on_a_version_counts(
+        house: House, spec: ModelSpec, context: Context, passed: bool, said: str) -> None:
+    first = judged(house, spec)
+    later = judged_again(house, first, passed=passed)
+    judged(house, spec, "2", "t2")  # a verdict on another version overtakes nothing
+    with pytest.raises(PromotionError, match=f"verdict {first} of {MODEL} version 1 was overtaken: run v-later of "
+                                             rf"{MODEL}_validation judged version 1 again at [-0-9: ]+ UTC, and it {said}\."):
+        tasks(spec)[0].execute(context("promotion", "request", payloads=[{"event_id": first}]))
+    assert "promotion.requested" not in house.kinds()
+    if passed:
+        assert tasks(spec)[0].execute(context("promotion", "request", payloads=[{"event_id": later}]))["digest"]
+
+
+def test_a_verdict_of_another_dag_overtakes_nothing(house: House, spec: ModelSpec, context: Context) -> None:
+    first = judged(house, spec)
+    judged_again(house, first, passed=False, dag="my_own")
+    for payloads in ([{"event_id": first}], []):
+        assert tasks(spec)[0].execute(context("promotion", "request", run=f"p{len(payloads)}", payloads=payloads))["digest"]
+
+
+@pytest.mark.attack("a version is approved that failed its gates after the request")
+def test_a_later_verdict_refuses_what_was_asked_for(house: House, spec: ModelSpec, context: Context) -> None:
+    first = judged(house, spec)
+    request, apply = tasks(spec)
+    text = request.execute(context("promotion", "request", payloads=[{"event_id": first}]))
+    house.answer("ml_engineer", "ana", text)
+    house.answer("risk_officer", "omar", text)
+    judged_again(house, first, passed=False)
+    [reason] = apply.execute(context("promotion", "apply"))["reasons"]
+    assert reason.startswith("after this request run v-later of diagnosis_classifier_validation judged version 1 again at ")
+    assert reason.endswith("and it did not pass")
+
+
+@pytest.mark.attack("a pass is requested after the thresholds were changed")
+def test_a_pass_by_other_thresholds_is_not_asked_about(house: House, spec: ModelSpec, context: Context) -> None:
+    event_id = judged(house, spec)
+    stricter = spec.model_copy(update={"gates": spec.gates.model_copy(update={"confidence": 0.999})})
+    with pytest.raises(PromotionError, match=r"version 1 passed thresholds sha256:[0-9a-f]{12}; in model\.yaml now are sha256:"
+                                             r"[0-9a-f]{12}\. Nobody is asked about a version that was not held to them: train"):
+        tasks(stricter)[0].execute(context("promotion", "request", payloads=[{"event_id": event_id}]))
     assert house.kinds() == ["gate.verdict"]
 
 

@@ -44,7 +44,13 @@ class Verdict(Contract):
     gates: list[GateResult]
     evaluation_digest: Digest = Field(description="digest of the evaluation the gates were applied to")
     production_version: str | None = None
+    gates_hash: Digest | None = Field(default=None, description="hash of the thresholds that were applied; None: the candidate's")
     event_id: str = ""
+
+    @property
+    def judged_by(self) -> str:
+        """Hash of the thresholds that were applied. A version that was trained here passes by those of its training alone."""
+        return self.gates_hash or self.candidate.gates_hash
 
 
 class DriftVerdict(Contract):

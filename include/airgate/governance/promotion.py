@@ -50,8 +50,8 @@ def answered_anew(decided: Iterable[Approval], recorded: Iterable[Approval]) -> 
     """
     for now, then in zip(decided, recorded, strict=True):
         if (now.role, now.user, now.at, now.request_digest) != (then.role, then.user, then.at, then.request_digest):
-            yield (f"{now.role}: on record is the approval of {_by(then)}; Airflow now has an answer of {_by(now)}. A question is "
-                   "answered once: ask for the promotion again")
+            yield (f"{now.role}: on record is the approval of {_by(then)}; Airflow now has an answer of {_by(now)}. "
+                   "A question is answered once: ask for the promotion again")
 
 
 def headline(role: str, subject: str) -> str:

@@ -115,7 +115,8 @@ class BundleVerdict(BaseOperator):
         live = live_of(self.spec.name)
         results = carried_gates.judge(imported, _evaluation(imported), self.spec.gates, live["digest"] if live else None)
         verdict = Verdict(candidate=candidate, passed=all(result.passed for result in results), gates=results,
-                          evaluation_digest=imported.evaluation, production_version=live["version"] if live else None)
+                          gates_hash=self.spec.gates.fingerprint(), evaluation_digest=imported.evaluation,
+                          production_version=live["version"] if live else None)
         return conclude(self, context, verdict)
 
 

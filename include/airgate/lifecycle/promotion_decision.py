@@ -9,7 +9,7 @@ from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.promotion import Answer, Decision, PromotionRequest
 from airgate.governance import identities, promotion, stages
 from airgate.lifecycle import recording, reports
-from airgate.lifecycle.promotion_request import text_of
+from airgate.lifecycle.promotion_request import overtaken, text_of
 
 
 def decide(request: PromotionRequest, answers: Sequence[Answer], spec: ModelSpec, run_id: str) -> Decision:
@@ -20,7 +20,7 @@ def decide(request: PromotionRequest, answers: Sequence[Answer], spec: ModelSpec
     text = text_of(request)
     decision = promotion.decide(request, answers, spec.promotion, datetime.now(UTC), subject=text["subject"], body=text["body"],
                                 identities=identities.load(settings.load().people))
-    reasons = [*decision.reasons, *reports.problems(request), *_used(request, run_id)]
+    reasons = [*decision.reasons, *reports.problems(request), *overtaken(request), *_used(request, run_id)]
     return decision.model_copy(update={"approved": decision.approved and not reasons, "reasons": reasons})
 
 

@@ -73,7 +73,7 @@ class RequestPromotion(BaseOperator):
         return PromotionRequest(
             schema_version=2, model=self.spec.name, version=candidate.version, environment=environment,
             from_stage=place.stage_of(candidate.version) or DEVELOPMENT, model_digest=candidate.digest,
-            gates_hash=candidate.gates_hash, reports=evidence, links=links_of(candidate),
+            gates_hash=verdict.judged_by, reports=evidence, links=links_of(candidate),
             statements=statements_of(rules, f"{self.spec.name} version {candidate.version}", PRODUCTION, environment, evidence),
             verdict_event=str(event.event_id), expected_current=place.state().version,
             requesters=requesters, requested_at=now, expires_at=now + timedelta(hours=rules.answer_within_hours) + GRACE,
@@ -106,19 +106,54 @@ def check_comparison(verdict: Verdict, current: str | None, alias: str | None) -
 
 
 def passed_verdict(spec: ModelSpec, payloads: list[dict[str, Any]]) -> tuple[AuditEvent, Verdict]:
-    """The verdict an asset event names, or the newest one; as validation recorded it, and only when it passed."""
+    """The verdict an asset event names, or the newest one; as validation recorded it, and only when it passed and still counts.
+
+    It counts until the version is judged again, or the thresholds in model.yaml change. Raises PromotionError.
+    """
     named = str(payloads[-1].get("event_id", "")) if payloads else ""
-    event = recording.by_id(named) if named else recording.newest("gate.verdict", spec.name)
-    judges = {dag_id(spec.name, "validation"), dag_id(spec.name, "bundle_import")}
-    if event is None or event.kind != "gate.verdict" or event.model != spec.name or event.task is None \
-            or event.task.dag_id not in judges:
+    event = recording.by_id(named) if named else newest_verdict(spec.name)
+    if event is None or not _is_verdict(event, spec.name):
         raise PromotionError(f"the audit log has no gate verdict {named} for {spec.name} from {dag_id(spec.name, 'validation')}. "
                              "Run it first.")
     verdict = Verdict.model_validate(event.body)
+    name = f"{spec.name} version {verdict.candidate.version}"
     if not verdict.passed:
         failed = ", ".join(gate.name for gate in verdict.gates if not gate.passed)
-        raise PromotionError(f"{spec.name} version {verdict.candidate.version} did not pass: {failed}. It cannot be promoted.")
+        raise PromotionError(f"{name} did not pass: {failed}. It cannot be promoted.")
+    newest = newest_verdict(spec.name, event.version)
+    if newest is not None and newest.event_id != event.event_id:
+        raise PromotionError(f"verdict {event.event_id} of {name} was overtaken: {_judged(newest)}. Only the newest counts: "
+                             "a pass has a promotion run of its own.")
+    thresholds = spec.gates.fingerprint()
+    if verdict.judged_by != thresholds:
+        raise PromotionError(f"{name} passed thresholds {verdict.judged_by[:19]}; in model.yaml now are {thresholds[:19]}. "
+                             "Nobody is asked about a version that was not held to them: train it, or import it, again.")
     return event, verdict
+
+
+def newest_verdict(model: str, version: str | None = None) -> AuditEvent | None:
+    """The newest verdict on a version, or on any version of a model; only verdicts of the DAGs that judge count."""
+    found = recording.store().events(kind="gate.verdict", model=model, newest_first=True)
+    return next((item.event for item in found
+                 if _is_verdict(item.event, model) and version in (None, item.event.version)), None)
+
+
+def overtaken(request: PromotionRequest) -> list[str]:
+    """A verdict that was given since and refuses the version, in a reason."""
+    newest = newest_verdict(request.model, request.version)
+    failed = newest is not None and str(newest.event_id) != request.verdict_event and newest.body.get("passed") is not True
+    return [f"after this request {_judged(newest)}"] if newest and failed else []
+
+
+def _is_verdict(event: AuditEvent, model: str) -> bool:
+    return event.kind == "gate.verdict" and event.model == model and event.task is not None \
+        and event.task.dag_id in (dag_id(model, "validation"), dag_id(model, "bundle_import"))
+
+
+def _judged(newest: AuditEvent) -> str:
+    run = f"run {newest.task.run_id} of {newest.task.dag_id}" if newest.task else "an unknown run"
+    return (f"{run} judged version {newest.version} again at {newest.occurred_at:%Y-%m-%d %H:%M:%S} UTC, and it "
+            f"{'passed' if newest.body.get('passed') is True else 'did not pass'}")
 
 
 def verdict_of(request: PromotionRequest) -> Verdict:
