@@ -22,11 +22,12 @@ def promotion_of(live: dict[str, Any], files: dict[str, str], signer: keys.Signe
     return statement.sign(statement.Statement(files=files, predicate=about), signer).to_json()
 
 
-def registration_of(candidate: dict[str, Any], files: dict[str, str], signer: keys.Signer = SIGNER) -> dict[str, Any]:
-    """The envelope of a registration."""
+def registration_of(candidate: dict[str, Any], files: dict[str, str], signer: keys.Signer = SIGNER,
+                    source: str = "") -> dict[str, Any]:
+    """The envelope of a registration. `source` is where MLflow keeps the files, "" where the record does not say."""
     about = statement.Registration(
         model=candidate["model"], version=candidate["version"], model_digest=statement.manifest_digest(files), tags={},
-        training_run="t", mlflow_run_id="r", source="", register_event="e", environment=signer.public.name)
+        training_run="t", mlflow_run_id="r", source=source, register_event="e", environment=signer.public.name)
     return statement.sign(statement.Statement(files=files, predicate=about), signer).to_json()
 
 

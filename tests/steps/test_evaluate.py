@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import mlflow
@@ -10,10 +11,11 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from tests.steps import data_support
 from tests.steps.model_support import GATES, LINEAGE, QUIET, changed, context, mlflow_uri, open_run, rows, spec_of
-from tests.steps.signing_support import STRANGER, files_of, registration_of
+from tests.steps.signing_support import SIGNER, STRANGER, files_of, registration_of
 
 from airgate.contracts.model_spec import METRICS
 from airgate.errors import ConfigError, DataError
+from airgate.signatures import statement
 from airgate.steps import evaluate, register, train_xgboost
 from airgate.steps.features import features_of
 from airgate.steps.holdout import is_holdout
@@ -44,7 +46,8 @@ def registered_as(uri, folder, model, run):
     ctx = context(folder, SPEC, task="register", run=run, tracking_uri=uri, mlflow_run_id=open_run(uri), facts=LINEAGE)
     evaluation = evaluate.evaluate(model, rows(), context(folder, SPEC))
     candidate = register.register(model, features_of(SPEC.name)(rows()), evaluation, GATES, ctx)
-    ENVELOPES[candidate["version"]] = registration_of(candidate, files_of(model, ctx.workdir / "saved"))
+    source = mlflow.MlflowClient(uri).get_model_version(SPEC.name, candidate["version"]).source
+    ENVELOPES[candidate["version"]] = registration_of(candidate, files_of(model, ctx.workdir / "saved"), source=source)
     return candidate
 
 
@@ -145,7 +148,9 @@ def test_a_version_without_a_signature_that_counts_is_never_parsed(registered, t
     uri, (good, weak) = registered
     ctx = context(tmp_path, SPEC, tracking_uri=uri)
     found = evaluate.compare_on(rows(), good, None, ctx)
-    assert found["digest_verified"] is True and found["candidate"] is None
+    assert found["candidate"] is None
+    assert (found["digest_verified"], found["candidate_digest"]) == (False, "not fetched")
+    assert list(ctx.workdir.glob(f"{SPEC.name}-*")) == []
     assert found["problems"] == [
         f"diagnosis_classifier version {good['version']} is not signed, so it is not read. If it is to be used, look at its "
         f"record and run `airgate model sign diagnosis_classifier@{good['version']}`."]
@@ -157,10 +162,40 @@ def test_a_version_without_a_signature_that_counts_is_never_parsed(registered, t
     assert "its signature is of diagnosis_classifier version" in found["problems"][1]
 
 
+STEPS = """
+import os
+from pathlib import Path
+
+for version in os.environ["VERSIONS"].split():
+    for path in Path(version).rglob("*"):  # had the comparison not read it yet, it would read this
+        if path.is_file():
+            path.write_bytes(b"mine")
+    assert Path(version).is_dir(), version
+
+def features(data):
+    return data
+"""
+
+
+def test_the_authors_code_comes_after_both_versions_were_read(registered, tmp_path, monkeypatch):
+    uri, (good, weak) = registered
+    ctx = context(tmp_path, SPEC, tracking_uri=uri)
+    (tmp_path / "models" / SPEC.name).mkdir(parents=True)
+    (tmp_path / "models" / SPEC.name / "steps.py").write_text(STEPS)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "models"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setenv("AIRGATE_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("VERSIONS", " ".join(str(ctx.workdir / f"{SPEC.name}-{one['version']}") for one in (good, weak)))
+    found = compared(good, live(weak), ctx)
+    assert found["digest_verified"] is True and found["production_digest_verified"] is True
+    assert "cannot score the rows" in found["problems"][0]  # these features() are not the model's
+
+
 def test_a_version_that_is_gone_is_evidence_too(registered, tmp_path):
     uri, (good, _) = registered
     gone = {**good, "version": "99"}
-    found = compared(gone, None, context(tmp_path, SPEC, tracking_uri=uri))
+    signed = registration_of(gone, statement.verify(ENVELOPES[good["version"]], [SIGNER.public], environment="development").files)
+    found = evaluate.compare_on(rows(), gone, None, context(tmp_path, SPEC, tracking_uri=uri), {"candidate": signed})
     assert found["candidate_digest"] == "missing" and found["digest_verified"] is False
     assert "models:/diagnosis_classifier/99 cannot be fetched" in found["problems"][0]
 

@@ -90,7 +90,8 @@ def test_fetching_verifies_before_it_parses(uri, made, tmp_path):
     spec, data, model, evaluation = made
     found = register.register(model, data, evaluation, GATES, call(uri, tmp_path, spec, run="manual__5"))
     where = (uri, spec.name, found["version"])
-    signed = registration_of(found, files_of(model, tmp_path / "saved"))
+    source = mlflow.MlflowClient(uri).get_model_version(*where[1:]).source
+    signed = registration_of(found, files_of(model, tmp_path / "saved"), source=source)
     again = versions.fetch_version(*where, tmp_path / "a", found["digest"], envelope=signed)
     np.testing.assert_array_equal(again.predict_proba(data), model.predict_proba(data))
     with pytest.raises(ArtifactError, match="expected sha256:aaaa.*do not use this version; train again"):

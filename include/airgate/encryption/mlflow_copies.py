@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from airgate.contracts.artifact_place import refusal
 from airgate.encryption import rotation
 from airgate.encryption.at_rest import KEYS
 from airgate.encryption.keys import KeyService
@@ -51,6 +52,8 @@ def copies(tracking_uri: str) -> Iterator[Copy]:
                 location = str(version.source)
                 if location.startswith("models:/"):
                     location = client.get_logged_model(location.removeprefix("models:/")).artifact_location
+                if refusal(location, tracking_uri) is not None:
+                    continue  # no step of ours put it there, and MLflow's password would go with the question
                 files = get_artifact_repository(location, tracking_uri=tracking_uri)
                 if files.list_artifacts(f"{FOLDER}/{KEYS}"):
                     yield Copy(f"models:/{version.name}/{version.version}", files)

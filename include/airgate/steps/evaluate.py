@@ -1,5 +1,6 @@
 """How good a model is on rows that training never saw: metrics with intervals, alone and beside production."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -54,9 +55,10 @@ def compare_on(data: pd.DataFrame, candidate: dict[str, Any], production: dict[s
     """Measure a candidate, and production beside it, on the same holdout rows: the evidence that the gates judge.
 
     `data` are raw rows. `candidate` is a Candidate payload, `production` {model, version, digest} or None when nothing
-    is live. Both versions are fetched from MLflow, and their digests and signatures verified before anything is parsed:
-    `signatures` are the envelopes of their registrations, {candidate, production}. A wrong digest or signature does not
-    stop the step: it is evidence, and that version's metrics are then missing.
+    is live. Their signatures are verified, both are fetched from MLflow, and their digests verified before anything is
+    parsed: `signatures` are the envelopes of their registrations, {candidate, production}. A wrong digest or signature does
+    not stop the step: it is evidence, and that version's metrics are then missing. One whose signature does not count is not
+    even fetched.
     Gives {rows, positives, candidate, production, difference: {metric: {value, low, high}} or None, digest_verified,
     candidate_digest, production_version, production_digest_verified, problems, confidence, resamples, seed}.
     `difference` is candidate minus production. `production` is None only when nothing is live.
@@ -64,8 +66,12 @@ def compare_on(data: pd.DataFrame, candidate: dict[str, Any], production: dict[s
     """
     told, signed = Candidate.model_validate(candidate), signatures or {}
     held = holdout_rows(data, ctx)
-    labels, inputs = _labels(held, ctx), features_of(ctx.spec.name)(held)
-    digest, ours, problem = _scores(ctx, candidate, signed.get("candidate"), inputs)
+    labels = _labels(held, ctx)
+    # Verified and loaded before the author's features() is imported: from then on, code of the author's runs in this process.
+    read = [_read(ctx, one, signed.get(which)) for which, one in (("candidate", candidate), ("production", production))
+            if one is not None]
+    inputs = features_of(ctx.spec.name)(held)
+    (digest, ours, problem), *others = [_scored(one, inputs) for one in read]
     evidence: dict[str, Any] = {
         "rows": len(labels), "positives": int(labels.sum()), **_settings(ctx), "problems": [problem] if problem else [],
         "candidate": None, "candidate_digest": digest, "digest_verified": digest == told.digest,
@@ -74,7 +80,7 @@ def compare_on(data: pd.DataFrame, candidate: dict[str, Any], production: dict[s
         evidence["candidate"] = _plain(bootstrap.intervals(labels, ours, **_settings(ctx)))
     if production is not None:
         version, expected = str(production["version"]), str(production["digest"])
-        digest, theirs, problem = _scores(ctx, production, signed.get("production"), inputs)
+        [(digest, theirs, problem)] = others
         evidence |= {"production": {}, "production_version": version, "production_digest_verified": digest == expected}
         evidence["problems"] += [problem] if problem else []
         if theirs is not None:
@@ -112,25 +118,49 @@ def _plain(found: dict[str, bootstrap.Interval]) -> dict[str, bootstrap.Metrics]
     return {name: interval.as_dict() for name, interval in found.items()}
 
 
-def _scores(ctx: StepContext, wanted: dict[str, Any], envelope: Any, inputs: pd.DataFrame) -> tuple[str, Floats | None, str]:
-    """Digest of the stored files; the version's scores if they are the expected files, signed; what is wrong otherwise."""
-    name, version, expected = str(wanted["model"]), str(wanted["version"]), str(wanted["digest"])
+@dataclass(frozen=True)
+class _Read:
+    """A version as it was fetched: the digest of its stored files, and the model if they are the signed ones of the expected
+    digest; otherwise what is wrong with them."""
+
+    name: str
+    digest: str
+    model: Model | None = None
+    problem: str = ""
+
+
+def _read(ctx: StepContext, wanted: dict[str, Any], envelope: Any) -> _Read:
+    """Verify a version's signature, fetch it from where that says, and load it if its files are those."""
+    model, version, expected = str(wanted["model"]), str(wanted["version"]), str(wanted["digest"])
+    name = f"{model} version {version}"
     if ctx.call.tracking_uri is None:
         raise ConfigError("comparing versions needs MLflow, and this call has no tracking_uri. Set AIRGATE_MLFLOW_URI.")
     try:
-        fetched = versions.download(ctx.call.tracking_uri, name, version, ctx.workdir / f"{name}-{version}")
-        if fetched.digest != expected:
-            said = f"{name} version {version}: files have digest {fetched.digest}, recorded was {expected}"
-            return fetched.digest, None, said
-    except ArtifactError as error:
-        return "missing", None, str(error)
-    try:
-        return fetched.digest, versions.verified(fetched, envelope).predict_proba(inputs), ""
+        said = versions.signed(model, version, envelope)
     except SignatureError as error:
-        return fetched.digest, None, str(error)
+        return _Read(name, "not fetched", None, str(error))
+    try:
+        fetched = versions.download(ctx.call.tracking_uri, model, version, ctx.workdir / f"{model}-{version}",
+                                    source=versions.source_in(said))
+    except ArtifactError as error:
+        return _Read(name, "missing", None, str(error))
+    if fetched.digest != expected:
+        return _Read(name, fetched.digest, None, f"{name}: files have digest {fetched.digest}, recorded was {expected}")
+    try:
+        return _Read(name, fetched.digest, versions.load(fetched, said))
+    except (ArtifactError, SignatureError) as error:
+        return _Read(name, fetched.digest, None, f"{name} cannot be read: {error}")
+
+
+def _scored(read: _Read, inputs: pd.DataFrame) -> tuple[str, Floats | None, str]:
+    """Digest of the stored files, the scores of a version that was read, and what is wrong with one that gives none."""
+    if read.model is None:
+        return read.digest, None, read.problem
+    try:
+        return read.digest, read.model.predict_proba(inputs), ""
     except (ArtifactError, DataError) as error:
         # features() may have changed since that version was trained; the gates then lack what they need and fail.
-        return fetched.digest, None, f"{name} version {version} cannot score the rows: {error}"
+        return read.digest, None, f"{read.name} cannot score the rows: {error}"
 
 
 def _report(evidence: dict[str, Any], ctx: StepContext) -> None:
