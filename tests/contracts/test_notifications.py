@@ -55,7 +55,8 @@ def test_topics_and_models_choose() -> None:
     (one(to="x"), "notifiers.mail.to: Extra inputs"),
     (one(**{"class": "SmtpNotifier"}), "notifiers.mail.class: .*pattern"),
     (one(arguments={"to": "a@example.org"}), "no argument mentions 'notice'.*notice.subject"),
-    ("notifiers: [", "not YAML, line 1"),
+    ("notifiers: [", r"not YAML, line \d"),
+    ("notifiers: {}\nnotifiers: {}", "not YAML, line 2: key 'notifiers' is given twice; keep one"),
     ("notifiers:\n  mail: \x00", "not YAML"),
     ("", "the file: Input should be.*notifications.example.yaml"),
 ])

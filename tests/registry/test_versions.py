@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from airgate.contracts.version_tags import DIGEST
 from airgate.errors import PromotionError
-from airgate.registry.versions import DIGEST_TAG, Registry
+from airgate.registry.versions import Registry
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
 
@@ -19,7 +20,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     client = MlflowClient(uri, uri)
     client.create_registered_model("m")
     for number in range(3):
-        client.create_model_version("m", source=f"file://{folder}/{number}", tags={DIGEST_TAG: f"digest-{number + 1}"})
+        client.create_model_version("m", source=f"file://{folder}/{number}", tags={DIGEST: f"digest-{number + 1}"})
     yield client
 
 

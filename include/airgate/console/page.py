@@ -1,7 +1,6 @@
 """The page "Governance" as HTML. Every value is escaped by the template engine; the page loads nothing from elsewhere."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from airgate.console import timeline
 from airgate.console.mount import airflow_address
 from airgate.console.overview import Overview
 from airgate.contracts.runs import approval_task
-from airgate.lifecycle.history_report import who
+from airgate.lifecycle.history_report import moment, who
 
 TEMPLATE = "governance.html"
 
@@ -37,11 +36,6 @@ def _template() -> Any:
                                answer_page=answer_page)
     environment.globals["chart"] = timeline
     return environment.get_template(TEMPLATE)
-
-
-def moment(when: datetime) -> str:
-    """A moment as people read it: '2026-01-08 14:03:59'. UTC."""
-    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def task_page(task: TaskRef | None) -> str:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from airgate.audit.entry import StoredEvent
 from airgate.governance.history import Period
+from airgate.lifecycle.history_report import moment
 
 WIDTH, LEFT, RIGHT = 1000.0, 190.0, 8.0
 LANE, BAR, AXIS = 34.0, 22.0, 22.0
@@ -73,14 +74,14 @@ def timeline(lanes: Mapping[str, Sequence[Period]], now: datetime,
     start, end = min(begins), max(now, max(begins) + _MINUTE)
     scale = (WIDTH - LEFT - RIGHT) / (end - start).total_seconds()
 
-    def x(moment: datetime) -> float:
-        return round(LEFT + max(0.0, (moment - start).total_seconds()) * scale, 2)
+    def x(when: datetime) -> float:
+        return round(LEFT + max(0.0, (when - start).total_seconds()) * scale, 2)
 
     colours = _colours(period for periods in lanes.values() for period in periods)
     drawn = []
     for place, (name, periods) in enumerate(lanes.items()):
         bars = [_bar(period, x(period.start), x(period.end or end), colours) for period in periods if period.version is not None]
-        events = [Mark(x(item.event.occurred_at), f"{item.event.kind} {_text(item.event.occurred_at)}", item.seq)
+        events = [Mark(x(item.event.occurred_at), f"{item.event.kind} {moment(item.event.occurred_at)}", item.seq)
                   for item in (marks or {}).get(name, ())]
         drawn.append(Lane(name, place * LANE, tuple(bars), tuple(events)))
     return Timeline(len(drawn) * LANE + AXIS, tuple(drawn), tuple((x(at), text) for at, text in _ticks(start, end)))
@@ -91,8 +92,8 @@ def _bar(period: Period, left: float, right: float, colours: Mapping[str, int]) 
     width = max(_LEAST, round(right - left, 2))
     label = f"version {version}"
     room = label if len(label) * _LABEL < width else version if len(version) * _LABEL < width else ""
-    until = _text(period.end) if period.end else "now"
-    title = f"version {version}, from {_text(period.start)} until {until} UTC ({period.began.body.cause})"
+    until = moment(period.end) if period.end else "now"
+    title = f"version {version}, from {moment(period.start)} until {until} UTC ({period.began.body.cause})"
     return Bar(round(min(left, WIDTH - RIGHT - width), 2), width, colours[version], room, title, period.began.seq)
 
 
@@ -113,7 +114,3 @@ def _ticks(start: datetime, end: datetime) -> list[tuple[datetime, str]]:
         found.append((at, f"{at:%Y-%m-%d}" if step >= _DAY else f"{at:%m-%d %H:%M}"))
         at += step
     return found[: 2 * _TICKS]
-
-
-def _text(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
+from airgate.contracts import yaml_file
 from airgate.contracts.base import Contract
 from airgate.errors import ConfigError, nearest
 from airgate.redaction import secret_in
@@ -63,7 +64,7 @@ class Notifications(Contract):
 def load(path: Path) -> Notifications:
     """Read the file. Raises ConfigError, naming the place in it, when it is missing or wrong; a secret is never repeated."""
     try:
-        return Notifications.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Notifications.model_validate(yaml_file.loads(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: the notifications file cannot be read: {error}. Is AIRGATE_NOTIFICATIONS right?") from None
     except yaml.YAMLError as error:

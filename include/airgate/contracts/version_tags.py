@@ -2,7 +2,7 @@
 
 from airgate.contracts.step import Window
 
-DIGEST = "airgate.digest"
+DIGEST, DAG, RUN = "airgate.digest", "airgate.dag_id", "airgate.training_run"
 
 
 def version_tags(*, digest: str, gates_hash: str, data_revision: str, data_hash: str, window: Window,
@@ -11,5 +11,5 @@ def version_tags(*, digest: str, gates_hash: str, data_revision: str, data_hash:
     return {
         DIGEST: digest, "airgate.gates_hash": gates_hash, "airgate.data_revision": data_revision, "airgate.data_hash": data_hash,
         "airgate.window_start": str(window.start), "airgate.window_end": str(window.end),
-        "airgate.dag_id": dag_id, "airgate.training_run": training_run,
+        DAG: dag_id, RUN: training_run,
     }

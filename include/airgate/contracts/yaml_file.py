@@ -26,6 +26,11 @@ class _UniqueKeyLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: 
         return super().construct_mapping(node, deep)  # type: ignore[no-any-return]
 
 
+def loads(text: str) -> Any:
+    """YAML as plain values. Raises yaml.YAMLError, also for a key given twice, and ValueError for a date that is none."""
+    return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a safe loader
+
+
 def read(path: Path, contract: type[AnyContract], error: type[AirgateError], *, missing: str, help_: str) -> AnyContract:
     """Read `path` as a `contract`.
 
@@ -33,7 +38,7 @@ def read(path: Path, contract: type[AnyContract], error: type[AirgateError], *, 
     of a file that is not there, and of one that holds no mapping.
     """
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 - a safe loader
+        raw = loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise error(f"{path}: file is missing. {missing}") from None
     except OSError as wrong:

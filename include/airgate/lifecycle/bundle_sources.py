@@ -14,11 +14,10 @@ import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
 from airgate.audit.verifier import VerifierKey
+from airgate.contracts import yaml_file
 from airgate.contracts.base import Contract
 from airgate.errors import ConfigError
 from airgate.signatures.keys import Keyring, PublicKey
-
-MAX_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,10 @@ def read(path: Path | None) -> Sources:
         raise ConfigError("no installation is named from which bundles may come: let AIRGATE_BUNDLE_SOURCES name a file that "
                           "lists the public keys of those that may. See docs/bundles.md")
     try:
-        with path.open("rb") as file:
-            found = yaml.safe_load(file.read(MAX_BYTES))
-        entries = TypeAdapter(dict[str, _Entry]).validate_python(found)
+        entries = TypeAdapter(dict[str, _Entry]).validate_python(yaml_file.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigError(f"AIRGATE_BUNDLE_SOURCES names {path}, which cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from airgate.contracts.promotion import PRODUCTION
+from airgate.contracts.version_tags import DIGEST
 from airgate.errors import PromotionError
 
-DIGEST_TAG = "airgate.digest"
 # MLflow answers a missing alias with INVALID_PARAMETER_VALUE and a missing model or version with RESOURCE_DOES_NOT_EXIST.
 _MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
@@ -95,4 +95,4 @@ class Registry:
 
 
 def _version(model: str, found: Any) -> Version:
-    return Version(model, str(found.version), found.tags.get(DIGEST_TAG), dict(found.tags), found.run_id)
+    return Version(model, str(found.version), found.tags.get(DIGEST), dict(found.tags), found.run_id)

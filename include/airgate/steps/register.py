@@ -15,7 +15,7 @@ from mlflow.models import infer_signature
 from mlflow.tracking import MlflowClient
 
 from airgate.contracts.payloads import Candidate
-from airgate.contracts.version_tags import version_tags
+from airgate.contracts.version_tags import DAG, DIGEST, RUN, version_tags
 from airgate.encryption.folder import seal_folder
 from airgate.encryption.keys import from_settings
 from airgate.errors import ArtifactError, ConfigError, ContractError
@@ -72,7 +72,7 @@ def register(model: Model, data: pd.DataFrame, evaluation: dict[str, Any], gates
     ctx.fact("model_source", str(found.source))
     return Candidate(
         model=ctx.spec.name, version=str(found.version), digest=digest, gates_hash=gates_hash, window=ctx.window,
-        data_revision=tags["airgate.data_revision"], data_hash=tags["airgate.data_hash"],
+        data_revision=ctx.call.facts["data_revision"], data_hash=ctx.call.facts["data_hash"],
         mlflow_run_id=found.run_id or run_id, training_run=ctx.run.run_id,
     ).model_dump(mode="json")
 
@@ -111,7 +111,7 @@ def _tags(digest: str, gates_hash: str, ctx: StepContext) -> dict[str, str]:
 
 def _registered(client: MlflowClient, name: str, tags: dict[str, str]) -> ModelVersion | None:
     """The version that an earlier try of this very run registered from the same bytes."""
-    same = ("airgate.digest", "airgate.dag_id", "airgate.training_run")
+    same = (DIGEST, DAG, RUN)
     token: str | None = ""
     while token is not None:
         # Our names hold no quote, so they cannot break the filter; run ids may, and are compared here.
