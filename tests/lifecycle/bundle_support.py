@@ -3,8 +3,9 @@
 import hashlib
 import json
 import shutil
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -113,7 +114,9 @@ def trained_source(folder: Path, mlflow_template: Path) -> Installation:
     """An installation where mia trained version 1, ana and omar approved it, and it went live."""
     source = Installation(folder, "staging").create()
     shutil.copy(mlflow_template, folder / "mlflow.db")
-    files = _real_model(mlflow_template.parent / "model" / "artifacts" / "model")  # where its version 1 says that its files are
+    with closing(sqlite3.connect(folder / "mlflow.db")) as connection, connection:  # MLflow's own API cannot change it
+        connection.execute("UPDATE model_versions SET source = ?", [f"file://{folder}/model"])
+    files = _real_model(folder / "model" / "artifacts" / "model")
     with source.here():
         _training(source, files)
         _promotion(source, _judged(source))

@@ -21,7 +21,8 @@ from tests.lifecycle.bundle_support import MLFLOW_WARNINGS, MODEL, Installation,
 
 from airgate.audit import checkpoints, signing
 from airgate.contracts import plain_zip
-from airgate.contracts.bundle import PAYLOAD_TYPE, BundleStatement
+from airgate.contracts.bundle import BundleStatement
+from airgate.contracts.in_toto import PAYLOAD_TYPE
 from airgate.errors import AuditError, BundleError, ConfigError
 from airgate.lifecycle import bundle_check, bundle_sources
 from airgate.signatures import dsse, keys
@@ -78,6 +79,18 @@ def test_a_sound_bundle_verifies(bundle: Path, template: Installation, sources: 
     assert story.data_check == "sha256:" + hashlib.sha256(b'{"passed":true}').hexdigest()
     assert {(one.role, one.name) for one in manifest.people} == {
         ("trained", "mia"), ("requested", "mia"), ("approved", "ana"), ("approved", "omar")}
+
+
+def test_a_fairness_report_comes_along_with_its_own_digest(template: Installation, sources: bundle_sources.Sources,
+                                                           tmp_path: Path) -> None:
+    source = copied(template, tmp_path / "staging")
+    older, newer = source.stored(b"older"), source.stored(b"fair")
+    for task, report in (("fairness", older), ("fairness_again", newer)):
+        source.record("task.succeeded", "validation", "v1", task, {"attachments": {"fairness.json": report["digest"]}})
+    source.checkpoint()
+    source.export(tmp_path / "b.zip")
+    assert files_of(tmp_path / "b.zip")["reports/fairness.json"] == b"fair"
+    assert bundle_check.check(tmp_path / "b.zip", sources).statement.files["reports/fairness.json"] == newer["digest"]
 
 
 # ---------------------------------------------------------------------------------------------- attacks
@@ -320,6 +333,7 @@ def test_sources_say_what_is_wrong_with_them(tmp_path: Path, template: Installat
     for text, message in (("staging: {keys: [x]}", "staging.log: Field required. Allowed: for each environment"),
                           ("staging: {keys: [x], log: [y]}", "staging: 'x' is no public key"),
                           (f"production: {{keys: [{template.model_key()}], log: [y]}}", "production: "),
+                          ("a: {}\na: {}", "is no YAML: .*key 'a' is given twice; keep one"),
                           (": :", "is no YAML|should be a valid dictionary")):
         path.write_text(text)
         with pytest.raises(ConfigError, match=message):

@@ -1,19 +1,17 @@
 """What a bundle says of itself: an in-toto Statement v1 whose subject is every file in it. docs/bundles.md has the format."""
 
-import hashlib
 import json
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, ValidationError
 
+from airgate.contracts import digests, in_toto
 from airgate.contracts.base import Contract
 from airgate.contracts.manifest import manifest_digest
 from airgate.contracts.payloads import Candidate
 from airgate.contracts.step import ArtifactRef, Digest
 from airgate.errors import BundleError
 
-STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-PAYLOAD_TYPE = "application/vnd.in-toto+json"
 BUNDLE_TYPE = "https://airgate.io/predicates/bundle/v1"
 
 MANIFEST = "bundle.json"  # the signed statement; it names all other files
@@ -61,16 +59,12 @@ class BundleStatement(Contract):
 
     def payload(self) -> bytes:
         """The RFC 8785 bytes that are signed."""
-        import rfc8785
-
-        subject = [{"name": name, "digest": {"sha256": self.files[name].removeprefix("sha256:")}} for name in sorted(self.files)]
-        return bytes(rfc8785.dumps({"_type": STATEMENT_TYPE, "subject": subject, "predicateType": BUNDLE_TYPE,
-                                    "predicate": self.manifest.model_dump(mode="json")}))
+        return in_toto.payload(self.files, BUNDLE_TYPE, self.manifest.model_dump(mode="json"))
 
     @property
     def digest(self) -> str:
         """SHA-256 over the signed bytes: what the log names a bundle by."""
-        return f"sha256:{hashlib.sha256(self.payload()).hexdigest()}"
+        return digests.of_bytes(self.payload())
 
     @property
     def model_files(self) -> dict[str, Digest]:
@@ -82,10 +76,9 @@ class BundleStatement(Contract):
         """Read a statement whose signature was verified. Raises BundleError when it is none, or contradicts itself."""
         try:
             record = json.loads(payload)
-            if (record["_type"], record["predicateType"]) != (STATEMENT_TYPE, BUNDLE_TYPE):
+            if (record["_type"], record["predicateType"]) != (in_toto.STATEMENT_TYPE, BUNDLE_TYPE):
                 raise ValueError(f"it is {str(record['predicateType'])[:100]!r}, not {BUNDLE_TYPE}")
-            files = {one["name"]: f"sha256:{one['digest']['sha256']}" for one in record["subject"]}
-            statement = cls(files=files, manifest=BundleManifest.model_validate(record["predicate"]))
+            statement = cls(files=in_toto.files_of(record), manifest=BundleManifest.model_validate(record["predicate"]))
         except (ValueError, TypeError, KeyError, RecursionError, ValidationError) as error:
             raise _malformed(f"{MANIFEST} is not the statement of a bundle of format 1: {_first(error)}") from None
         if statement.payload() != payload:

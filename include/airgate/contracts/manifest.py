@@ -1,8 +1,8 @@
 """The digest of a folder, as both planes compute it: a manifest {relative path: file digest}, and SHA-256 over its bytes."""
 
-import hashlib
 from collections.abc import Mapping
 
+from airgate.contracts import digests
 from airgate.errors import ArtifactError
 
 
@@ -18,4 +18,4 @@ def manifest_bytes(files: Mapping[str, str]) -> bytes:
 
 def manifest_digest(files: Mapping[str, str]) -> str:
     """SHA-256 of the manifest's RFC 8785 bytes, as 'sha256:...': the digest of a model."""
-    return "sha256:" + hashlib.sha256(manifest_bytes(files)).hexdigest()
+    return digests.of_bytes(manifest_bytes(files))

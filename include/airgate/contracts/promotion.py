@@ -1,17 +1,19 @@
 """The documents of a promotion: what was asked, how a person answered, what follows from it."""
 
-import hashlib
 import json
 from datetime import datetime
 from typing import Any, Literal, Self
 
 from pydantic import AwareDatetime, Field, model_validator
 
+from airgate.contracts import digests
 from airgate.contracts.base import Contract
 from airgate.contracts.step import Digest
 
 APPROVE, REFUSE = "Approve", "Refuse"
 PRODUCTION = "production"
+# Characters of a reason, of an approval as of what one person does alone; a record holds 64 KiB.
+SHORTEST_REASON, LONGEST_REASON = 3, 4000
 # The reports without which nobody can be asked; `drift` and `fairness` come with them where they exist.
 REQUIRED_REPORTS = ("gates", "evaluation", "data_check")
 # Release 0.2.0 wrote version 1, without these and with `evaluation_digest`. Each digest covers what its version has.
@@ -68,7 +70,7 @@ class PromotionRequest(Contract):
     def digest(self) -> str:
         """SHA-256 over the document's canonical JSON (sorted keys, no spaces), as 'sha256:...'."""
         text = json.dumps(self.document(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+        return digests.of_bytes(text.encode())
 
 
 class Answer(Contract):

@@ -15,14 +15,13 @@ from tempfile import TemporaryDirectory
 from airgate.audit import verifier
 from airgate.audit.entry import StoredEvent, parse_entry
 from airgate.audit.subjects import Subjects
-from airgate.contracts import plain_zip
+from airgate.contracts import in_toto, plain_zip
 from airgate.contracts.bundle import (
     CANDIDATE,
     DATA_CHECK,
     EVALUATION,
     LOG,
     MANIFEST,
-    PAYLOAD_TYPE,
     BundleStatement,
     ImportedFrom,
 )
@@ -95,7 +94,7 @@ def _signed(archive: Archive, sources: Sources) -> tuple[BundleStatement, Source
         raise BundleError("untrusted key", f"it is signed by {', '.join(sorted(named))[:200]}, and bundles are taken from "
                           f"{known} alone. If that key is to count, add it to the file that AIRGATE_BUNDLE_SOURCES names")
     try:
-        payload, key = dsse.verify(envelope, PAYLOAD_TYPE, tuple(trusted))
+        payload, key = dsse.verify(envelope, in_toto.PAYLOAD_TYPE, tuple(trusted))
     except SignatureError as error:
         raise BundleError("tampered", f"{MANIFEST}: {error}") from None
     # The envelope's hints and spelling are not signed: one form is allowed.

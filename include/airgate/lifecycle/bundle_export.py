@@ -19,7 +19,7 @@ from airgate.audit.event import PEOPLE, Actor, AuditEvent, event_id_of, time_tex
 from airgate.audit.extract import extract_events
 from airgate.audit.store import AuditStore
 from airgate.audit.subjects import ERASED
-from airgate.contracts import plain_zip
+from airgate.contracts import digests, in_toto, plain_zip
 from airgate.contracts.bundle import (
     CANDIDATE,
     DATA_CHECK,
@@ -27,7 +27,6 @@ from airgate.contracts.bundle import (
     LOG,
     MANIFEST,
     MODEL,
-    PAYLOAD_TYPE,
     REPORTS,
     BundleManifest,
     BundleStatement,
@@ -39,14 +38,14 @@ from airgate.contracts.promotion import PromotionRequest
 from airgate.contracts.step import ArtifactRef
 from airgate.encryption import at_rest
 from airgate.errors import ArtifactError, AuditError, BundleError
-from airgate.lifecycle import bundle_check, bundle_story
+from airgate.lifecycle import bundle_check, bundle_story, reports
 from airgate.lifecycle.bundle_check import Checked
 from airgate.lifecycle.bundle_sources import Source
 from airgate.lifecycle.bundle_story import DECISIONS, Story
 from airgate.settings import Settings
 from airgate.signatures import dsse, keys
 
-DRIFT = f"{REPORTS}drift.html"
+FAIRNESS, DRIFT = f"{REPORTS}{reports.FAIRNESS}", f"{REPORTS}drift.html"
 
 
 @dataclass(frozen=True)
@@ -79,9 +78,9 @@ def export(now: Settings, log: AuditStore, model: str, version: str, path: Path,
         story = bundle_story.read(events, model, version, source.keys, _bytes)
         files = [*_model(now, story, folder), *_reports(now, story, events, folder), *_tree(folder / "log", LOG)]
         statement = BundleStatement(
-            files={name: bundle_check.digest_of(place) for name, place in files},
+            files={name: digests.of_file(place) for name, place in files},
             manifest=_manifest(now, story, events, valid))
-        envelope = dsse.sign(statement.payload(), PAYLOAD_TYPE, signer)
+        envelope = dsse.sign(statement.payload(), in_toto.PAYLOAD_TYPE, signer)
         draft = folder / "bundle.zip"
         plain_zip.write(draft, [(MANIFEST, _canonical(envelope)), *files])
         checked = bundle_check.check(draft, {now.environment: source})
@@ -107,7 +106,7 @@ def _events(log: AuditStore, model: str, version: str, source: Source) -> Iterat
 
 def _model(now: Settings, story: Story, folder: Path) -> Iterator[tuple[str, Path]]:
     """The files of the model from MLflow; they must be those that were signed."""
-    from airgate.steps.versions import download
+    from airgate.steps.download import download
 
     fetched = download(now.mlflow_uri, story.candidate.model, story.candidate.version, folder / "model")
     if fetched.digest != story.candidate.digest:
@@ -117,14 +116,17 @@ def _model(now: Settings, story: Story, folder: Path) -> Iterator[tuple[str, Pat
 
 
 def _reports(now: Settings, story: Story, events: Iterable[StoredEvent], folder: Path) -> Iterator[tuple[str, Path]]:
-    """What people judge by. The newest drift report comes along where there is one and the store still has it."""
+    """What people judge by. The newest fairness and drift reports come along where there are any, the latter if it was kept."""
     registered = ArtifactRef.model_validate(story.registered.body["output"])
     wanted = {CANDIDATE: registered.uri, EVALUATION: story.evaluation.uri}
     if story.data_check:
-        wanted[DATA_CHECK] = _place(now, story.data_check)
+        wanted[DATA_CHECK] = digests.place_in(now.artifact_store, story.data_check)
+    fairness = reports.attached(events, reports.FAIRNESS)
+    if fairness:
+        wanted[FAIRNESS] = digests.place_in(now.artifact_store, fairness)
     drift = [item.event.body.get("report_digest") for item in events if item.event.kind == "drift.verdict"]
     if drift and drift[-1]:
-        wanted[DRIFT] = _place(now, str(drift[-1]))
+        wanted[DRIFT] = digests.place_in(now.artifact_store, str(drift[-1]))
     (folder / REPORTS).mkdir()
     for name, uri in wanted.items():
         try:
@@ -172,11 +174,6 @@ def _event(checked: Checked, by: Actor) -> AuditEvent:
         "key": checked.key, "checkpoint": checked.checkpoint, "expires_at": time_text(manifest.expires_at)}
     return AuditEvent(event_id=event_id_of("bundle.exported", manifest.nonce), kind="bundle.exported", actor=by, source="cli",
                       occurred_at=datetime.now(UTC), model=manifest.model, version=manifest.version, body=body)
-
-
-def _place(now: Settings, digest: str) -> str:
-    text = digest.removeprefix("sha256:")
-    return f"{now.artifact_store.rstrip('/')}/sha256/{text[:2]}/{text}"
 
 
 def _bytes(ref: ArtifactRef) -> bytes:

@@ -2,6 +2,7 @@
 
 from airgate import settings
 from airgate.audit.event import Actor
+from airgate.contracts import digests
 from airgate.contracts.bundle import ImportedFrom
 from airgate.contracts.payloads import Candidate
 from airgate.contracts.runs import dag_id
@@ -29,6 +30,5 @@ def trained_by(candidate: Candidate) -> list[Actor]:
 
 
 def stored_at(digest: str) -> str:
-    """The URL of an artifact by its digest."""
-    text = digest.removeprefix("sha256:")
-    return f"{settings.load().artifact_store.rstrip('/')}/sha256/{text[:2]}/{text}"
+    """The URL of an artifact in this installation's store, by its digest."""
+    return digests.place_in(settings.load().artifact_store, digest)

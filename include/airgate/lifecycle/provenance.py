@@ -1,15 +1,15 @@
 """Which version made a prediction file. What the file says of itself is a claim; the audit log's record of that run decides."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airgate.audit import canonical_json
 from airgate.audit.clocks import TOLERANCE
 from airgate.audit.event import time_text
+from airgate.contracts import digests
+from airgate.contracts.manifest import manifest_digest
 from airgate.contracts.provenance import Provenance, claim_in, file_name
 from airgate.contracts.standard_steps import PREDICT
 from airgate.contracts.step import Window
@@ -54,8 +54,7 @@ def of_file(log: "AuditStore", path: Path, model: str | None = None) -> Origin:
     when the log cannot be read or is not what was signed.
     """
     try:
-        with path.open("rb") as file:
-            digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+        digest = digests.of_file(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}. Give a file that batch inference wrote.") from None
     claim = _claim(path) if model is None else None
@@ -139,18 +138,14 @@ def _wrote(item: "StoredEvent", digest: str) -> bool:
     recorded = _facts(item).get("predictions_digest")
     days = Window.model_validate(item.event.body.get("window"))
     if (days.end - days.start).days == 1:
-        return _manifest_digest({file_name(days.start): digest}) == recorded
+        return manifest_digest({file_name(days.start): digest}) == recorded
     files = recording.output_of(item.event).get("digests")  # earlier releases gave none
-    return isinstance(files, dict) and digest in files.values() and _manifest_digest(files) == recorded
+    return isinstance(files, dict) and digest in files.values() and manifest_digest(files) == recorded
 
 
 def _facts(item: "StoredEvent") -> dict[str, Any]:
     found = item.event.body.get("facts")
     return found if isinstance(found, dict) else {}
-
-
-def _manifest_digest(files: dict[str, str]) -> str:
-    return "sha256:" + hashlib.sha256(canonical_json.dumps(files)).hexdigest()
 
 
 def _differs(claim: Provenance | None, run: "StoredEvent") -> list[str]:

@@ -1,8 +1,10 @@
 """The evidence a request names: found by the audit log when the request is made, read again by digest when it is applied."""
 
-import hashlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from airgate.audit.event import AuditEvent
+from airgate.contracts import digests
 from airgate.contracts.payloads import Verdict
 from airgate.contracts.promotion import PromotionRequest
 from airgate.contracts.runs import dag_id
@@ -13,7 +15,11 @@ from airgate.lifecycle import recording
 from airgate.lifecycle.bundle_origin import stored_at
 from airgate.lifecycle.verdict import data_check_of
 
+if TYPE_CHECKING:
+    from airgate.audit.entry import StoredEvent
+
 GATES = "gates"
+FAIRNESS = "fairness.json"  # as a step attaches it
 # What a report is called before a person.
 CALLED = {GATES: "gate verdict", "evaluation": "evaluation", "data_check": "data check", "fairness": "fairness report",
           "drift": "drift report"}
@@ -54,7 +60,7 @@ def problems(request: PromotionRequest) -> list[str]:
 def _leaf(event_id: str) -> str | None:
     """Digest of an event's bytes in the log; None when they are gone."""
     entry = recording.store().entry(event_id)
-    return "sha256:" + hashlib.sha256(entry[1]).hexdigest() if entry else None
+    return digests.of_bytes(entry[1]) if entry else None
 
 
 def _stored(digest: str) -> str | None:
@@ -65,7 +71,7 @@ def _stored(digest: str) -> str | None:
         return None
     except EnvelopeError:
         return "(none, is damaged)"
-    return "sha256:" + hashlib.sha256(raw).hexdigest()
+    return digests.of_bytes(raw)
 
 
 def _drift(model: str) -> str | None:
@@ -79,9 +85,14 @@ def _fairness(event: AuditEvent, verdict: Verdict) -> str | None:
     """The fairness report that a step of the validation or of the training (the import) attached, if there is one."""
     runs = [(dag_id(verdict.candidate.model, verdict.candidate.flow), verdict.candidate.training_run)]
     runs += [(event.task.dag_id, event.task.run_id)] if event.task else []
-    for dag, run in reversed(runs):
-        for item in recording.store().events(kind="task.succeeded", dag_id=dag, run_id=run, newest_first=True):
-            attached = item.event.body.get("attachments")
-            if item.event.source == "operator" and isinstance(attached, dict) and "fairness.json" in attached:
-                return str(attached["fairness.json"])
+    log = recording.store()
+    return attached((item for dag, run in runs for item in log.events(kind="task.succeeded", dag_id=dag, run_id=run)), FAIRNESS)
+
+
+def attached(events: "Iterable[StoredEvent]", name: str) -> str | None:
+    """Digest of the newest file of this name that a step attached, by its own operator's record; None where none did."""
+    for item in sorted(events, key=lambda item: item.seq, reverse=True):
+        files = item.event.body.get("attachments")
+        if (item.event.kind, item.event.source) == ("task.succeeded", "operator") and isinstance(files, dict) and name in files:
+            return str(files[name])
     return None

@@ -5,12 +5,12 @@ looked at only after a signature over it has verified.
 """
 
 import binascii
-import hashlib
 from base64 import b64decode, b64encode
 from typing import Any
 
 from pydantic import Field, ValidationError
 
+from airgate.contracts import digests
 from airgate.contracts.base import Contract
 from airgate.errors import SignatureError
 from airgate.signatures.keys import Keyring, PublicKey, Signer
@@ -45,7 +45,7 @@ class Envelope(Contract):
         """SHA-256 over the envelope's RFC 8785 bytes, as 'sha256:...'."""
         import rfc8785
 
-        return "sha256:" + hashlib.sha256(rfc8785.dumps(self.to_json())).hexdigest()
+        return digests.of_bytes(rfc8785.dumps(self.to_json()))
 
 
 def read(value: Any) -> Envelope:

@@ -10,10 +10,11 @@ from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
 
+from airgate.contracts import in_toto
+from airgate.contracts.in_toto import PAYLOAD_TYPE
 from airgate.errors import ConfigError
 from airgate.signatures import dsse
 from airgate.signatures.private_key import load_any
-from airgate.signatures.statement import PAYLOAD_TYPE, STATEMENT_TYPE
 
 PREDICATE_TYPE = "https://model_signing/signature/v1.0"
 BUNDLE_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -44,12 +45,9 @@ def bundle(name: str, files: Mapping[str, str], key: str) -> dict[str, Any]:
 
 def _payload(name: str, files: Mapping[str, str]) -> bytes:
     """The statement: files in the order of their names, and as subject SHA-256 over their digests' bytes in that order."""
-    import rfc8785
-
     digests = {path: files[path].removeprefix("sha256:") for path in sorted(files)}
     root = hashlib.sha256(b"".join(bytes.fromhex(digest) for digest in digests.values())).hexdigest()
     predicate = {
         "serialization": {"method": "files", "hash_type": "sha256", "allow_symlinks": False, "ignore_paths": []},
         "resources": [{"name": path, "algorithm": "sha256", "digest": digest} for path, digest in digests.items()]}
-    return bytes(rfc8785.dumps({"_type": STATEMENT_TYPE, "subject": [{"name": name, "digest": {"sha256": root}}],
-                                "predicateType": PREDICATE_TYPE, "predicate": predicate}))
+    return in_toto.statement([{"name": name, "digest": {"sha256": root}}], PREDICATE_TYPE, predicate)

@@ -1,23 +1,17 @@
 """Digests of files and of directories. A directory's digest is that of its manifest: {relative path: file digest}."""
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from airgate.contracts.digests import of_file as digest_of
 from airgate.contracts.manifest import manifest_bytes, manifest_digest
 from airgate.errors import ArtifactError
 
 __all__ = ["digest_of", "manifest", "manifest_bytes", "manifest_digest", "parse_manifest", "refuse_unless_plain"]
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 'sha256:...'. Raises OSError."""
-    with path.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def manifest(path: Path) -> dict[str, str]:

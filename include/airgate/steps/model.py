@@ -5,7 +5,6 @@ XGBoost's UBJ or in safetensors. Neither format can run code when it is read; pi
 format a file is in is told by its bytes (airgate.steps.formats), before anything else reads them.
 """
 
-import hashlib
 import json
 from abc import ABC, abstractmethod
 from importlib import import_module
@@ -17,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field, JsonValue, ValidationError
 
+from airgate.contracts import digests
 from airgate.contracts.base import Contract
 from airgate.contracts.step import Digest
 from airgate.errors import ArtifactError, DataError, nearest
@@ -118,7 +118,7 @@ def checked(folder: Path) -> tuple[type[Model], ModelHeader, bytes]:
     path = folder / model_class.weights_file
     _only(folder, {HEADER, path.name})
     weights = path.read_bytes()
-    if "sha256:" + hashlib.sha256(weights).hexdigest() != header.weights_digest:
+    if digests.of_bytes(weights) != header.weights_digest:
         raise ArtifactError(f"{path}: not the weights that {HEADER} names, {header.weights_digest[:19]}. "
                             "They are damaged, or of two models; take the folder again from where it was saved.")
     formats.check(weights, path, {model_class.weights_format})

@@ -7,7 +7,6 @@ With AIRGATE_STORE_KEYS set, files are written encrypted (airgate.encryption); t
 Digests are those of the plain bytes either way.
 """
 
-import hashlib
 import os
 import shutil
 import uuid
@@ -18,6 +17,7 @@ from pathlib import Path
 import rfc8785
 from pydantic import JsonValue
 
+from airgate.contracts import digests
 from airgate.contracts.calls import local_path
 from airgate.contracts.step import ArtifactKind, ArtifactRef
 from airgate.encryption.at_rest import no_keys
@@ -112,7 +112,7 @@ class ArtifactStore:
         return SealedFiles(self.root, self._given_keys or from_settings())
 
     def _put_bytes(self, data: bytes, kind: ArtifactKind) -> ArtifactRef:
-        digest = "sha256:" + hashlib.sha256(data).hexdigest()
+        digest = digests.of_bytes(data)
         uri = self._uri(digest)
         with writing(uri, len(data)):
             if not self._holds(digest, len(data)):
@@ -207,12 +207,10 @@ class ArtifactStore:
                 shutil.copyfile(path, to)
 
     def _uri(self, digest: str) -> str:
-        text = digest.removeprefix("sha256:")
-        return f"{self.root}/sha256/{text[:2]}/{text}"
+        return digests.place_in(self.root, digest)
 
     def _path(self, digest: str) -> Path:
-        text = digest.removeprefix("sha256:")
-        return (self._folder or Path()) / "sha256" / text[:2] / text
+        return local_path(self._uri(digest)) or Path()
 
 
 def _moved(path: Path, to: Path) -> bool:
