@@ -68,10 +68,6 @@ class BundleError(AirgateError):
         self.reason = reason
 
 
-class PolicyError(AirgateError):
-    """A DAG breaks a rule that nobody may skip."""
-
-
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Give the clause of an error message that names what is allowed and the closest right name.
 

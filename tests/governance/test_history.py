@@ -205,7 +205,7 @@ def test_the_log_is_read_and_an_unknown_model_named_with_the_nearest(store):
     whole = history.read(store, MODEL)
     assert versions(whole) == ["1"]
     assert whole.periods()[0].began.who == ("mia", "raj")
-    assert of_events(MODEL, whole.events).live.event_id == whole.periods()[0].began.event_id
+    assert of_events(MODEL, whole.events).state().moved.event_id == whole.periods()[0].began.event_id
     with pytest.raises(PromotionError) as caught:
         history.refuse_unknown(store, "tumor")
     assert str(caught.value) == "the audit log has nothing about a model 'tumor'; did you mean 'tumour'? Allowed: tumour"

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from airgate.contracts.model_spec import PromotionSpec
 from airgate.contracts.people import People
-from airgate.contracts.promotion import Answer, PromotionRequest
+from airgate.contracts.promotion import LONGEST_REASON, Answer, PromotionRequest
 from airgate.governance.identities import Identities, canonical_person
-from airgate.governance.promotion import LONGEST_REASON, decide, headline, impossible
+from airgate.governance.promotion import decide, headline, impossible
 
 NOW = datetime(2026, 1, 10, 12, tzinfo=UTC)
 RULES = PromotionSpec(approvers={"ml_engineer": ["ana", "mia"], "risk_officer": ["omar"]})

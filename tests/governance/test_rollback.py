@@ -64,6 +64,16 @@ def test_an_old_run_and_one_that_others_touched_may_not(changes: dict[str, Any],
     assert str(caught.value).endswith("Look again at what is live, then start a new run.")
 
 
+def test_a_closed_people_file_must_name_whoever_acts_alone_or_reviews(chain: Chain) -> None:
+    closed = Identities(People(closed=True, people={"ana": None}))
+    check_actor(Actor(kind="user", name="ana"), RULES, closed)
+    with pytest.raises(PromotionError, match="whoever started this run may not change a stage alone"):
+        check_actor(Actor(kind="user", name="omar"), RULES, closed)
+    answered = Answer(role="reviewer", received=True, user="omar", chosen=["Agree"], reason="seen", subject="s", body="b")
+    review = weigh_review(chain.read().moves[0], answered, RULES, closed, subject="s", body="b")
+    assert review.problem == "omar is not in people.yaml, which is closed"
+
+
 @pytest.mark.parametrize("text", [None, "", "  x ", "y" * 4001])
 def test_a_reason_that_is_none(text: Any) -> None:
     with pytest.raises(PromotionError, match=r"the reason has \d+ characters; 3 to 4000 are allowed. Say what is wrong"):

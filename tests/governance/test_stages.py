@@ -46,8 +46,9 @@ def chain() -> Chain:
 
 
 def test_a_model_that_nothing_is_known_of() -> None:
-    state = stages.of_events("x", []).state()
-    assert (state.version, state.digest, state.moved, state.settled, state.claim) == (None, None, None, "", None)
+    now = stages.of_events("x", [])
+    state = now.state()
+    assert (state.version, state.digest, state.moved, now.settled, now.claim) == (None, None, None, "", None)
 
 
 def test_the_newest_move_of_a_stage_decides(chain: Chain) -> None:
@@ -85,9 +86,10 @@ def test_records_of_release_0_2_0_are_promotions_to_production_and_the_chain_goe
     # begun and refused: release 0.2.0 left such claims open for ever
     chain.add("stage.moving", event_id_of("m_promotion", "q", "apply", -1, "stage.moving"), {**old, "to_version": "2"})
     now = chain.read()
-    assert (now.state().version, now.live and now.live.body.cause, now.settled) == ("1", "promotion", str(moved.event_id))
+    live = now.state().moved
+    assert live and (now.state().version, live.body.cause, now.settled) == ("1", "promotion", str(moved.event_id))
     assert now.claim is None
-    assert now.live and now.live.who == ("omar",)
+    assert live.who == ("omar",)
     chain.settled = now.settled
     chain.move("2", from_version="1")
     assert chain.read().state().version == "2"
@@ -153,5 +155,5 @@ def test_read_from_a_log(store: AuditStore, chain: Chain) -> None:
     store.append_many(chain.events)
     now = stages.read(store, MODEL)
     assert now.claim and now.claim.event_id == str(chain.events[-1].event_id)
-    assert stages.is_archived(store, MODEL, "5") and not stages.is_archived(store, MODEL, "1")
+    assert stages.read(store, MODEL).archived == {"5"}
     assert stages.read(store, "other").settled == ""

@@ -1,11 +1,10 @@
 """Names that DAGs, operators and readers of the log agree on."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 Flow = Literal["training", "validation", "promotion", "batch_inference", "drift_check", "retraining", "bundle_import",
                "rollback"]
-FLOWS: tuple[Flow, ...] = ("training", "validation", "promotion", "batch_inference", "drift_check", "retraining", "bundle_import",
-                           "rollback")
+FLOWS: tuple[Flow, ...] = get_args(Flow)
 
 
 def dag_id(model: str, flow: Flow) -> str:

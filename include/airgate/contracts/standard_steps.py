@@ -1,6 +1,7 @@
 """The standard steps by name: what DAGs ask for, the rules look for, and the log's records name."""
 
 CHECK = "airgate.steps.validate:check"
+COMPARE = "airgate.steps.evaluate:compare"
 PREDICT = "airgate.steps.predict:predict"
 PARTITION = "airgate.steps.partitions:partition"
 PUBLISH = "airgate.steps.publish:publish"
@@ -9,5 +10,7 @@ REGISTER_IMPORTED = "airgate.steps.import_bundle:register"
 # What makes versions: the end of a training, and the import of a bundle.
 REGISTERING = (REGISTER, REGISTER_IMPORTED)
 
-# How the standard steps call the version in production among their arguments.
-LIVE_ARGUMENT = "live"
+# All of them, and those that take a version out of a bundle.
+STANDARD, IMPORTING = "airgate.steps.", "airgate.steps.import_bundle:"
+# How the standard steps call the version in production, and a bundle, among their arguments.
+LIVE_ARGUMENT, BUNDLE_ARGUMENT = "live", "bundle"

@@ -12,15 +12,22 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from airgate.contracts.standard_steps import CHECK, LIVE_ARGUMENT, PARTITION, PREDICT, PUBLISH, REGISTER
+from airgate.contracts.standard_steps import (
+    BUNDLE_ARGUMENT,
+    CHECK,
+    IMPORTING,
+    LIVE_ARGUMENT,
+    PARTITION,
+    PREDICT,
+    PUBLISH,
+    REGISTER,
+    STANDARD,
+)
 
 if TYPE_CHECKING:
     from airgate.runtime.plan import StepPlan
 
-IMPORT_STEPS = "airgate.steps.import_bundle:"
-BUNDLE_ARGUMENT, BUNDLE_ROLE = "bundle", "bundle"
-STANDARD_STEPS = "airgate.steps."
-LIVE_ROLE = "live_model"
+LIVE_ROLE, BUNDLE_ROLE = "live_model", "bundle"
 ROLE_ATTRIBUTE = "airgate_role"
 
 # A program where a command begins, not a word in a sentence: `echo "mlflow is up"`, `curl http://mlflow:5000` pass.
@@ -42,13 +49,13 @@ def violations(dag: Any) -> list[str]:
     others = {task.task_id: task for task in dag.tasks if task.task_id not in steps}
     found: list[str] = []
     for task_id, plan in steps.items():
-        if plan.function.startswith(IMPORT_STEPS):
+        if plan.function.startswith(IMPORTING):
             found += _takes_a_verified_bundle(task_id, plan, others)
         elif plan.returns == "model":
             found += _trains_on_checked_data(task_id, plan, steps)
         if plan.function == REGISTER:
             found += _registers_what_was_evaluated(task_id, plan, steps)
-        if plan.function == PREDICT or (plan.function.startswith(STANDARD_STEPS) and LIVE_ARGUMENT in _arguments(plan)):
+        if plan.function == PREDICT or (plan.function.startswith(STANDARD) and LIVE_ARGUMENT in _arguments(plan)):
             found += _predicts_with_live_model(task_id, plan, others)
         if plan.function == PUBLISH:
             found += _publishes_what_was_scored(task_id, plan, steps)
@@ -127,25 +134,23 @@ def _registers_what_was_evaluated(task_id: str, plan: "StepPlan", steps: Mapping
 
 def _takes_a_verified_bundle(task_id: str, plan: "StepPlan", others: Mapping[str, Any]) -> Iterator[str]:
     """What is imported comes from the task that verified the bundle, not from a literal or a param."""
-    if _roles(plan, BUNDLE_ARGUMENT, others) != {BUNDLE_ROLE}:
+    if {role for _, role in _sources(plan, BUNDLE_ARGUMENT, others)} != {BUNDLE_ROLE}:
         yield (f"Task '{task_id}' ({plan.function}) imports a model from a bundle that nobody verified. Give it the output of "
                "TakeBundle(spec=...), as dags/bundle_import.py does.")
 
 
-def _roles(plan: "StepPlan", argument: str, others: Mapping[str, Any]) -> set[Any]:
-    """The roles of the tasks that an argument comes from; empty for a value."""
+def _sources(plan: "StepPlan", argument: str, others: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The tasks that an argument comes from, each with its role; none for a value."""
     references = getattr(plan.json_inputs.get(argument), "iter_references", None)
     sources = [operator.task_id for operator, _ in references()] if callable(references) else []
-    return {_attribute(others.get(source), ROLE_ATTRIBUTE) for source in sources}
+    return [(source, _attribute(others.get(source), ROLE_ATTRIBUTE)) for source in sources]
 
 
 def _predicts_with_live_model(task_id: str, plan: "StepPlan", others: Mapping[str, Any]) -> Iterator[str]:
     """What counts as the version in production comes from the task that verified it, not from a literal or a param."""
-    value = plan.json_inputs.get(LIVE_ARGUMENT)
-    references = getattr(value, "iter_references", None)
-    sources = [operator.task_id for operator, _ in references()] if callable(references) else []
-    if not sources or any(_attribute(others.get(source), ROLE_ATTRIBUTE) != LIVE_ROLE for source in sources):
-        given = f"from task '{sources[0]}'" if sources else "as a value that nobody verified"
+    sources = _sources(plan, LIVE_ARGUMENT, others)
+    if {role for _, role in sources} != {LIVE_ROLE}:
+        given = f"from task '{sources[0][0]}'" if sources else "as a value that nobody verified"
         yield (f"Task '{task_id}' ({plan.function}) gets its '{LIVE_ARGUMENT}' {given}. Only what the last "
                "promotion put in production counts as that: give it the output of LiveModelOperator(spec=...).")
 

@@ -1,5 +1,6 @@
 """Who is who: rules compare people, so every account is first traced to the person behind it."""
 
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -38,6 +39,10 @@ class Identities:
     def is_stranger(self, name: str) -> bool:
         """Whether the file is closed and names neither this person nor this service account."""
         return self._people.closed and canonical_person(name) not in self._person and not self.is_service(name)
+
+    def people(self, names: Iterable[str]) -> set[str]:
+        """The people behind accounts."""
+        return {self.person(name) for name in names}
 
     def accounts(self, name: str) -> list[str]:
         """The accounts under which a person may answer, as written in the file: first the name itself, no service account."""

@@ -5,10 +5,8 @@ from datetime import datetime
 
 from airgate.audit.event import PEOPLE
 from airgate.contracts.model_spec import PromotionSpec
-from airgate.contracts.promotion import APPROVE, Answer, Approval, Decision, PromotionRequest
+from airgate.contracts.promotion import APPROVE, LONGEST_REASON, Answer, Approval, Decision, PromotionRequest
 from airgate.governance.identities import Identities, canonical_person
-
-LONGEST_REASON = 4000  # characters; a record holds 64 KiB
 
 
 def decide(request: PromotionRequest, answers: Iterable[Answer], rules: PromotionSpec, now: datetime, *, subject: str,
@@ -68,8 +66,8 @@ def impossible(rules: PromotionSpec, identities: Identities) -> Iterator[str]:
     """Why these approvers could never agree, in a sentence each; nothing when they could."""
     able: list[set[str]] = []
     for role, people in rules.approvers.items():
-        able.append({identities.person(name) for name in people
-                     if not identities.is_service(name) and not identities.is_stranger(name)})
+        able.append(identities.people(name for name in people
+                                      if not identities.is_service(name) and not identities.is_stranger(name)))
         if not able[-1]:
             yield (f"promotion.approvers.{role} names nobody who may answer ({', '.join(people)}): people.yaml has them as "
                    "service accounts, or is closed and does not name them")
@@ -97,13 +95,12 @@ def _problem(answer: Answer | None, role: str, people: list[str], request: Promo
     if answer is None or not answer.received or not answer.user or answer.at is None:
         return f"{role}: nobody answered (a timeout, or a task marked by hand, is no answer)"
     who, person, said = identities.called(answer.user), identities.person(answer.user), answer.reason.strip()
-    asked_by = {identities.person(name) for name in request.requesters}
     checks = [
         (answer.chosen != [APPROVE], f"{role}: {who} refused" + (f": {said[:LONGEST_REASON]}" if said else " without a reason")),
         (identities.is_service(answer.user), f"{role}: {who} is a service account; only a person can approve"),
-        (person not in {identities.person(name) for name in people}, f"{role}: {who} is not named for this role in model.yaml"),
+        (person not in identities.people(people), f"{role}: {who} is not named for this role in model.yaml"),
         (identities.is_stranger(answer.user), f"{role}: {who} is not in people.yaml, which is closed"),
-        (person in asked_by, f"{role}: {who} asked for this promotion and cannot approve it"),
+        (person in identities.people(request.requesters), f"{role}: {who} asked for this promotion and cannot approve it"),
         (answer.at > request.expires_at, f"{role}: {who} answered after the request had expired"),
         (not said, f"{role}: {who} approved without a reason; an approval says what was looked at"),
         (len(said) > LONGEST_REASON, f"{role}: {who} gave a reason of {len(said)} characters; at most {LONGEST_REASON} are kept"),

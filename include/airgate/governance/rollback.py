@@ -7,7 +7,7 @@ from typing import Literal
 from airgate.audit.event import Actor
 from airgate.contracts.base import Contract
 from airgate.contracts.model_spec import PromotionSpec
-from airgate.contracts.promotion import PRODUCTION, Answer
+from airgate.contracts.promotion import LONGEST_REASON, PRODUCTION, SHORTEST_REASON, Answer
 from airgate.contracts.stages import ARCHIVED, StageMove
 from airgate.errors import PromotionError
 from airgate.governance.identities import Identities
@@ -17,7 +17,6 @@ Action = Literal["rollback", "demote", "archive"]
 ACTIONS: tuple[Action, ...] = ("rollback", "demote", "archive")
 AGREE, DISAGREE = "Agree", "Disagree"
 _KINDS = {"schedule": "a schedule", "asset": "an asset", "backfill": "a backfill", "system": "a task of another DAG"}
-LONGEST_REASON = 4000  # characters; a record holds 64 KiB
 LONGEST_PROBLEM, MOST_PASSED = 400, 40
 LONGEST_WAIT = timedelta(hours=1)
 
@@ -44,7 +43,7 @@ def check_actor(actor: Actor, rules: PromotionSpec, identities: Identities) -> N
         raise PromotionError(f"this run was started by {starter}; a person must answer for it. {allowed}")
     if identities.is_service(actor.name):
         raise PromotionError(f"this run was started by a service account; a person must answer for it. {allowed}")
-    if identities.person(actor.name) not in {identities.person(name) for people in rules.approvers.values() for name in people}:
+    if not _is_approver(actor.name, rules, identities):
         raise PromotionError(f"whoever started this run may not change a stage alone. {allowed}")
 
 
@@ -67,9 +66,9 @@ def check_run(*, asked_at: datetime, now: datetime, cleared: bool, touched_by: I
 def reason_in(text: object) -> str:
     """The reason as it is recorded. Raises PromotionError when there is none, or too much of it."""
     reason = " ".join(str(text or "").split())
-    if not 3 <= len(reason) <= LONGEST_REASON:
-        raise PromotionError(f"the reason has {len(reason)} characters; 3 to {LONGEST_REASON} are allowed. Say what is wrong and "
-                             "where it was seen: the review starts from it.")
+    if not SHORTEST_REASON <= len(reason) <= LONGEST_REASON:
+        raise PromotionError(f"the reason has {len(reason)} characters; {SHORTEST_REASON} to {LONGEST_REASON} are allowed. Say "
+                             "what is wrong and where it was seen: the review starts from it.")
     return reason
 
 
@@ -135,10 +134,10 @@ def weigh_review(move: Move, answer: Answer, rules: PromotionSpec, identities: I
         return Review(move=move.event_id, cause=cause, answer="none",
                       problem="nobody reviewed it (a timeout, or a task marked by hand, is no review)")
     who, person = identities.called(answer.user), identities.person(answer.user)
-    named = {identities.person(name) for people in rules.approvers.values() for name in people}
     checks = [
         (person == identities.person(move.event.actor.name), f"{who} did it and cannot review it"),
-        (identities.is_service(answer.user) or person not in named, f"{who} is not named as an approver in model.yaml"),
+        (identities.is_stranger(answer.user), f"{who} is not in people.yaml, which is closed"),
+        (not _is_approver(answer.user, rules, identities), f"{who} is not named as an approver in model.yaml"),
         (answer.chosen not in ([AGREE], [DISAGREE]), f"{who} answered {', '.join(answer.chosen) or 'nothing'}"),
         (answer.subject.strip() != subject.strip() or answer.body.strip() != body.strip(),
          "the text that was answered is not the text of this move"),
@@ -148,6 +147,12 @@ def weigh_review(move: Move, answer: Answer, rules: PromotionSpec, identities: I
     return Review(move=move.event_id, cause=cause, answer="agreed" if answer.chosen == [AGREE] else "disagreed",
                   reviewer=answer.user, reason=answer.reason.strip()[:LONGEST_REASON],
                   problem=problem)
+
+
+def _is_approver(account: str, rules: PromotionSpec, identities: Identities) -> bool:
+    """Whether it is the account of a person whom model.yaml names in some role, and the people file too where it is closed."""
+    named = identities.people(name for people in rules.approvers.values() for name in people)
+    return identities.person(account) in named and not identities.is_service(account) and not identities.is_stranger(account)
 
 
 def _named(version: str | None) -> str:

@@ -13,29 +13,25 @@ if TYPE_CHECKING:
     from airgate.audit.entry import StoredEvent
     from airgate.audit.store import AuditStore
 
-__all__ = ["CLAIM", "SETTLING", "Move", "StageState", "Stages", "claim_id", "is_archived", "of_events", "read", "settling_id"]
+__all__ = ["CLAIM", "SETTLING", "Move", "StageState", "Stages", "claim_id", "of_events", "read", "settling_id"]
 
 
 @dataclass(frozen=True)
 class StageState:
-    """One stage of a model. `version` and `digest` are None when it is empty; `moved` is the newest move of this stage.
-
-    `settled` is the event id of the model's newest settling event, whatever its stage; `claim` is the model's open claim.
-    """
+    """One stage of a model. `version` and `digest` are None when it is empty; `moved` is the newest move of this stage."""
 
     model: str
     stage: str
     version: str | None
     digest: str | None
     moved: Move | None
-    settled: str
-    claim: Move | None
 
 
 @dataclass(frozen=True)
 class Stages:
-    """All stages of a model. `moves` are its settled moves, oldest first; `settled` and `claim` as in StageState.
+    """All stages of a model. `moves` are its settled moves, oldest first, `reverted` those that were given up.
 
+    `settled` is the event id of the newest settling event, whatever its stage, "" before the first; `claim` is the open claim.
     `strays` are the numbers of events about its stages that Airgate did not write; they count for nothing.
     """
 
@@ -50,8 +46,7 @@ class Stages:
         """What stands in a stage: the newest move of it decides."""
         moved = next((move for move in reversed(self.moves) if move.body.stage == stage), None)
         there = moved.body if moved and moved.body.to_version is not None else None
-        return StageState(self.model, stage, there.to_version if there else None, there.model_digest if there else None,
-                          moved, self.settled, self.claim)
+        return StageState(self.model, stage, there.to_version if there else None, there.model_digest if there else None, moved)
 
     @property
     def live(self) -> Move | None:
@@ -115,11 +110,6 @@ def of_events(model: str, events: Iterable["StoredEvent"], expired: Collection[s
 def read(log: "AuditStore", model: str) -> Stages:
     """The state of a model's stages as one moment of the log has it. Raises AuditError when the log cannot be read."""
     return _stages(model, stage_chain.read(log, model))
-
-
-def is_archived(log: "AuditStore", model: str, version: str) -> bool:
-    """Whether a version was archived; then it cannot be promoted again. Raises AuditError when the log cannot be read."""
-    return version in read(log, model).archived
 
 
 def _stages(model: str, chain: Chain) -> Stages:

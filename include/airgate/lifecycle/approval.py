@@ -1,5 +1,6 @@
 """One role's answer to a promotion request, asked in the Airflow UI under 'Required Actions'."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -8,19 +9,19 @@ from airflow.sdk import Param
 
 from airgate import settings
 from airgate.contracts.model_spec import ModelSpec
-from airgate.contracts.promotion import APPROVE, REFUSE
+from airgate.contracts.promotion import APPROVE, LONGEST_REASON, REFUSE, SHORTEST_REASON
 from airgate.contracts.runs import approval_task
 from airgate.governance import identities
-from airgate.governance.promotion import LONGEST_REASON, headline
+from airgate.governance.promotion import headline
 
 REQUEST_TASK = "request"
-SHORTEST_REASON = 3
 
 
 class Ask(HITLOperator):
-    """Asks, with a form that demands a reason. Airflow checks a task's parameters before it starts, when nobody has written
+    """Asks, with a form that demands a reason.
 
-    anything yet; so the demand stands in the form alone, and `airgate.governance.promotion` holds every answer to it again.
+    Airflow checks a task's parameters before it starts, when nobody has written anything yet; so the demand stands in the form
+    alone, and `airgate.governance` holds every answer to it again.
     """
 
     @property
@@ -38,9 +39,6 @@ def ask(spec: ModelSpec, role: str) -> HITLOperator:
     Raises ConfigError when the people file is wrong.
     """
     shown = "{{ ti.xcom_pull(task_ids='" + REQUEST_TASK + "')['%s'] }}"
-    who, named = identities.load(settings.load().people), spec.promotion.approvers[role]
-    # Never nobody: Airflow takes an empty list for everybody. A service account that answers is refused later.
-    accounts = dict.fromkeys(account for person in named for account in who.accounts(person)) or dict.fromkeys(named)
     return Ask(
         task_id=approval_task(role),
         subject=headline(role, shown % "subject"),
@@ -48,7 +46,17 @@ def ask(spec: ModelSpec, role: str) -> HITLOperator:
         options=[APPROVE, REFUSE],
         params={"reason": Param("", type="string", title="Reason",
                                 description="What you looked at and why you decide so, for either answer.")},
-        assigned_users=[{"id": account, "name": account} for account in accounts],
+        assigned_users=assigned(spec.promotion.approvers[role]),
         response_timeout=timedelta(hours=spec.promotion.answer_within_hours),
         retries=0,
     )
+
+
+def assigned(named: Iterable[str]) -> list[dict[str, str]]:
+    """The accounts that may answer for the people of model.yaml, as Airflow takes them. Raises ConfigError as `ask` does.
+
+    Never nobody: Airflow takes an empty list for everybody. A service account that answers is refused later.
+    """
+    who, names = identities.load(settings.load().people), list(named)
+    accounts = dict.fromkeys(account for name in names for account in who.accounts(name)) or dict.fromkeys(names)
+    return [{"id": account, "name": account} for account in accounts]

@@ -4,16 +4,15 @@ The gates are a list, not a table: Airflow shows the request in a narrow panel, 
 reports' table has two narrow columns.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 from airgate.contracts.model_spec import PromotionSpec
 from airgate.contracts.payloads import GateResult, Verdict
 from airgate.contracts.promotion import PromotionRequest
+from airgate.lifecycle.markdown import plain
 from airgate.lifecycle.reports import CALLED
 
-_MARKDOWN = re.compile(r"([\\`*\[\]<>|#])")
 # Of a digest as people compare it: half of it, which nobody can match by trying, and it fits the panel.
 _SHOWN = len("sha256:") + 16
 
@@ -60,22 +59,22 @@ def _what(request: PromotionRequest) -> str:
     replaced = f"version {request.expected_current}" if request.expected_current else "nothing: it is the first"
     way = f"would go from {request.from_stage} to {request.to_stage} and replace {replaced}" if request.from_stage \
         else f"would replace {replaced} in {request.to_stage}"
-    where = f" Environment: **{_plain(request.environment)}**." if request.environment else ""
+    where = f" Environment: **{plain(request.environment)}**." if request.environment else ""
     return f"**{request.model} version {request.version}** {way}.{where}"
 
 
 def _line(gate: GateResult) -> str:
     result = "passed" if gate.passed else "**FAILED**"
-    return f"- **{_plain(gate.name)}** {result}: {_plain(gate.evidence)}"
+    return f"- **{plain(gate.name)}** {result}: {plain(gate.evidence)}"
 
 
 def _reports(reports: Mapping[str, str]) -> str:
-    rows = [f"| {_plain(CALLED.get(name, name))} | `{reports[name][:_SHOWN]}` |" for name in _in_order(reports)]
+    rows = [f"| {plain(CALLED.get(name, name))} | `{reports[name][:_SHOWN]}` |" for name in _in_order(reports)]
     return "\n".join(["| report | digest |", "|---|---|", *rows]) if rows else ""
 
 
 def _links(links: Mapping[str, str]) -> str:
-    return " · ".join(f"[{_plain(name)}]({address})" for name, address in sorted(links.items()))
+    return " · ".join(f"[{plain(name)}]({address})" for name, address in sorted(links.items()))
 
 
 def _origin(request: PromotionRequest, verdict: Verdict) -> str:
@@ -88,7 +87,7 @@ def _origin(request: PromotionRequest, verdict: Verdict) -> str:
 
 def _meaning(statements: Mapping[str, str]) -> str:
     """By Approve, a person says this: it is kept with the approval."""
-    said = [f"- {_plain(role.replace('_', ' '))}: \"{_plain(text)}\"" for role, text in sorted(statements.items())]
+    said = [f"- {plain(role.replace('_', ' '))}: \"{plain(text)}\"" for role, text in sorted(statements.items())]
     return "\n".join(["**Approve says**", "", *said]) if said else ""
 
 
@@ -100,9 +99,4 @@ def _in_order(reports: Iterable[str]) -> list[str]:
 def _who(requester: str) -> str:
     """'user:mia' as 'mia', 'asset:x.validated' as 'the asset x.validated'."""
     kind, _, name = requester.partition(":")
-    return _plain(name if kind == "user" else f"the {kind} {name}")
-
-
-def _plain(text: str) -> str:
-    """A text that Markdown shows as it is, on one line."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+    return plain(name if kind == "user" else f"the {kind} {name}")

@@ -1,6 +1,5 @@
 """What one person may do at once, under their own name and with a reason, and the review that follows."""
 
-import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,23 +13,15 @@ from airgate.audit.event import Actor
 from airgate.audit.registry_changes import gone, records
 from airgate.audit.registry_state import RegistryState
 from airgate.contracts.model_spec import ModelSpec
+from airgate.contracts.promotion import LONGEST_REASON, SHORTEST_REASON
 from airgate.errors import PromotionError
 from airgate.governance import identities, stages
 from airgate.governance.identities import Identities
-from airgate.governance.rollback import (
-    ACTIONS,
-    AGREE,
-    DISAGREE,
-    LONGEST_REASON,
-    check_actor,
-    check_run,
-    plan,
-    reason_in,
-    weigh_review,
-)
+from airgate.governance.rollback import ACTIONS, AGREE, DISAGREE, check_actor, check_run, plan, reason_in, weigh_review
 from airgate.governance.stages import Move
 from airgate.lifecycle import notify, recording
-from airgate.lifecycle.approval import SHORTEST_REASON, Ask
+from airgate.lifecycle.approval import Ask, assigned
+from airgate.lifecycle.markdown import plain
 from airgate.lifecycle.model_verification import trusted, verify_version
 from airgate.lifecycle.moves import Author, Conflict, Moves
 from airgate.registry.answers import AirflowAnswers
@@ -39,7 +30,6 @@ if TYPE_CHECKING:
     from airgate.audit.store import AuditStore
 
 CHANGE_TASK, REVIEW_TASK = "change", "review"
-_MARKDOWN = re.compile(r"([\\`*_\[\]<>|#])")
 
 
 def form() -> dict[str, Param]:
@@ -128,9 +118,6 @@ def _digest_on_record(log: "AuditStore", model: str, version: str) -> str:
 def review(spec: ModelSpec) -> HITLOperator:
     """The task that asks the approvers to look at what was done. The answer moves nothing; what comes of it is on record."""
     shown = "{{ ti.xcom_pull(task_ids='" + CHANGE_TASK + "')['%s'] }}"
-    who = identities.load(settings.load().people)
-    named = [name for people in spec.promotion.approvers.values() for name in people]
-    accounts = dict.fromkeys(account for person in named for account in who.accounts(person)) or dict.fromkeys(named)
     return Ask(
         task_id=REVIEW_TASK,
         subject=shown % "subject",
@@ -138,7 +125,7 @@ def review(spec: ModelSpec) -> HITLOperator:
         options=[AGREE, DISAGREE],
         params={"reason": Param("", type="string", title="Reason",
                                 description="What you looked at, and what is to be done now.")},
-        assigned_users=[{"id": account, "name": account} for account in accounts],
+        assigned_users=assigned(name for people in spec.promotion.approvers.values() for name in people),
         response_timeout=timedelta(hours=spec.promotion.answer_within_hours),
         retries=0,
     )
@@ -188,11 +175,11 @@ def review_text(move: Move) -> dict[str, str]:
     body, when = move.body, move.event.occurred_at.astimezone(UTC)
     before, after = (f"version {version}" if version else "nothing" for version in (body.from_version, body.to_version))
     lines = [
-        f"**{_plain(move.event.actor.name)}** made this {body.cause} at {when:%Y-%m-%d %H:%M} UTC: "
+        f"**{plain(move.event.actor.name)}** made this {body.cause} at {when:%Y-%m-%d %H:%M} UTC: "
         f"{body.stage} held {before} and holds {after} now.",
-        f"Reason given: {_plain(body.reason or 'none')}",
+        f"Reason given: {plain(body.reason or 'none')}",
         f"Version {body.to_version} stands on its approvals of before: event `{body.approved_by}`." if body.approved_by else "",
-        *(f"Passed over: {_plain(one)}" for one in body.passed_over),
+        *(f"Passed over: {plain(one)}" for one in body.passed_over),
         "Say whether you agree, what you looked at, and what is to be done now. Your answer moves nothing: to change the stage "
         "again, start a promotion or another run of this DAG. Whoever made the change cannot review it.",
         f"Event `{move.event_id}`",
@@ -208,7 +195,3 @@ def _personal(body: dict[str, Any], user: str | None, known: Identities) -> dict
     named = {"reviewer": body["reviewer"], "reason": body["reason"],
              "problem": body["problem"] if body["problem"] and known.called(user) in body["problem"] else None}
     return {path: user for path, text in named.items() if text}
-
-
-def _plain(text: str) -> str:
-    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))

@@ -8,6 +8,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airgate.audit.event import AuditEvent
 from airgate.contracts.payloads import Candidate, GateResult, Verdict
 from airgate.contracts.runs import dag_id
+from airgate.contracts.standard_steps import COMPARE
 from airgate.errors import GateError
 from airgate.governance import gates
 from airgate.lifecycle import recording
@@ -15,8 +16,6 @@ from airgate.lifecycle.bundle_origin import origin_of
 from airgate.lifecycle.candidate import candidate_of
 from airgate.lifecycle.evidence import EvidenceOperator
 from airgate.runtime.live import live_of
-
-COMPARE = "airgate.steps.evaluate:compare"
 
 
 class VerdictOperator(EvidenceOperator):

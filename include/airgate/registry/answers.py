@@ -5,21 +5,13 @@ person it names, and only once (a second answer gets 409).
 """
 
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import httpx
 
 from airgate.airflow_api import AirflowApi, task_path
 from airgate.contracts.promotion import Answer
 from airgate.contracts.runs import approval_task
-
-
-class AnswerSource(Protocol):
-    """Where a promotion reads its answers."""
-
-    def answers(self, dag_id: str, run_id: str, roles: list[str]) -> list[Answer]:
-        """One Answer a role; `received` is false where nobody answered."""
-        ...
 
 
 class AirflowAnswers:
