@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.dags.conftest import ROOT
 
 HEAVY = ["pandas", "numpy", "scipy", "sklearn", "xgboost", "torch", "mlflow", "great_expectations", "evidently", "dvc", "pyarrow",
-         "kubernetes", "safetensors"]
+         "kubernetes", "safetensors", "skops", "boto3"]
 PARSE = """
 import runpy, sys
 for path in sys.argv[2:]:

@@ -6,13 +6,10 @@ from typing import Any
 from airflow.sdk import BaseOperator
 
 from airgate import settings
-from airgate.audit.registry_changes import records
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.promotion import PRODUCTION
 from airgate.errors import PromotionError
-from airgate.governance import guard
 from airgate.lifecycle import recording
-from airgate.lifecycle.model_verification import trusted, verify_version
 from airgate.registry.versions import Version
 from airgate.runtime.live import live_of
 
@@ -34,6 +31,10 @@ class LiveModelOperator(BaseOperator):
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Check the alias against the audit log, and the log against signatures, and give the version."""
+        # Scoring DAGs are parsed often, and need none of this then.
+        from airgate.audit.registry_changes import records
+        from airgate.governance import guard
+        from airgate.lifecycle.model_verification import trusted, verify_version
         from airgate.registry.versions import Registry
 
         log, live = recording.store(), live_of(self.spec.name)
