@@ -55,6 +55,7 @@ def predict(live: dict[str, Any], output: str, ctx: StepContext, revision: str |
     root = f"{output.rstrip('/')}/{ctx.spec.name}"
     days = _Scoring(ctx, scorer, live, root).score(window, revision)
     place = PredictionFiles(root)
+    ctx.check_fence()
     staged = place.stage(days, try_mark(ctx.run))
     digests = {one.name: one.digest for one in days}
     files = _publish(place, staged, digests) if part is None else []

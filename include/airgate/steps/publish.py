@@ -30,6 +30,7 @@ def publish(live: dict[str, Any], output: str, parts: list[Part], predicted: lis
     staged = {name: hidden for one in scored for name, hidden in one["staged"].items()}
     digests = {name: found for one in scored for name, found in one["digests"].items()}
     files = PredictionFiles(f"{output.rstrip('/')}/{ctx.spec.name}")
+    ctx.check_fence()
     urls = files.commit(staged, digests)
     files.discard_run(run_mark(ctx.run), staged)
     rows, whole = sum(one["rows"] for one in scored), manifest_digest(digests)
