@@ -1,10 +1,10 @@
 """What the log knows of a model's versions, on both databases."""
 
 import json
-from base64 import b64encode
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.audit.conftest import MOMENT
 
 from airgate.audit.event import Actor, AuditEvent, TaskRef, event_id_of
@@ -13,13 +13,20 @@ from airgate.audit.registry_changes import Change
 from airgate.audit.registry_state import DAG, DIGEST, RUN, RegisteredVersion, RegistryState
 from airgate.audit.store import AuditStore
 from airgate.audit.versions import changed_versions, models_known
+from airgate.contracts.manifest import manifest_digest
 from airgate.contracts.standard_steps import REGISTER
+from airgate.signatures import keys, statement
 
-TAGS = {DIGEST: "d1", DAG: "m_training", RUN: "t1", "airgate.window_end": "2026-01-09"}
+FILES = {"model.ubj": "sha256:" + "1" * 64}
+D1 = manifest_digest(FILES)
+SIGNER = keys.signer_of(Ed25519PrivateKey.from_private_bytes(bytes(32)), "development")
+STRANGER = keys.signer_of(Ed25519PrivateKey.from_private_bytes(bytes(range(32))), "development")
+TAGS = {DIGEST: D1, DAG: "m_training", RUN: "t1", "airgate.window_end": "2026-01-09"}
 
 
 @pytest.fixture
-def log(store: AuditStore) -> AuditStore:
+def log(store: AuditStore, monkeypatch: pytest.MonkeyPatch) -> AuditStore:
+    monkeypatch.setenv("AIRGATE_MODEL_TRUST", SIGNER.public.text())
     return store
 
 
@@ -31,18 +38,21 @@ def write(log: AuditStore, kind: Any, version: str | None = None, run: str = "t1
                           version=version, actor=Actor(kind="schedule", name="x"), source=source, body=body))
 
 
-def begun(log: AuditStore, run: str = "t1", digest: str = "d1") -> None:
+def begun(log: AuditStore, run: str = "t1", digest: str = D1) -> None:
     write(log, "task.started", run=run, function=REGISTER, inputs={"model": digest})
 
 
-def registered(log: AuditStore, version: str, run: str = "t1", digest: str = "d1", source: Any = "operator") -> None:
+def registered(log: AuditStore, version: str, run: str = "t1", digest: str = D1, source: Any = "operator") -> None:
     write(log, "task.succeeded", version, run, source, function=REGISTER, facts={"model_digest": digest})
 
 
-def signed(log: AuditStore, version: str, source: str = "models:/1", run: str = "t1", **tags: str) -> None:
-    about = {"predicate": {"model_digest": "d1", "tags": TAGS | tags, "source": source, "mlflow_run_id": "r1"}}
-    envelope = {"payload": b64encode(json.dumps(about).encode()).decode(), "payloadType": "t", "signatures": [{"sig": ""}]}
-    write(log, "model.signed", version, run, statement="registration", envelope=envelope, model_digest="d1")
+def signed(log: AuditStore, version: str, source: str = "models:/1", run: str = "t1", by: keys.Signer = SIGNER,
+           **tags: str) -> None:
+    about = statement.Registration(
+        model="m", version=version, model_digest=D1, tags=TAGS | tags, training_run=run, mlflow_run_id="r1", source=source,
+        register_event="e", environment=by.public.name)
+    envelope = statement.sign(statement.Statement(files=FILES, predicate=about), by).to_json()
+    write(log, "model.signed", version, run, statement="registration", envelope=envelope, model_digest=D1)
 
 
 def in_mlflow(*numbers: str, source: str = "models:/1", run: str | None = "r1", **tags: str | None) -> RegistryState:
@@ -76,7 +86,7 @@ def test_the_signature_that_was_made_last_counts(log: AuditStore) -> None:
 def test_an_unsigned_version_has_what_its_step_tells(log: AuditStore) -> None:
     registered(log, "1")
     write(log, "task.succeeded", "1", "score1", function="airgate.steps.predict:predict")
-    assert known(log, in_mlflow("1")).registrations == {"1": Registration("1", {DIGEST: "d1", DAG: "m_training", RUN: "t1"})}
+    assert known(log, in_mlflow("1")).registrations == {"1": Registration("1", {DIGEST: D1, DAG: "m_training", RUN: "t1"})}
     assert changes(log, in_mlflow("1", source="anywhere", run=None)) == []
     assert changes(log, in_mlflow("1", **{RUN: None})) == [
         Change("tags.changed", "m", "1", {RUN: "t1"}, {RUN: None})]
@@ -84,15 +94,25 @@ def test_an_unsigned_version_has_what_its_step_tells(log: AuditStore) -> None:
 
 def test_a_version_that_came_in_a_bundle(log: AuditStore) -> None:
     step = "airgate.steps.import_bundle:register"
-    write(log, "task.started", function=step, inputs={"model": "d1"})
+    write(log, "task.started", function=step, inputs={"model": D1})
     assert changes(log, in_mlflow("1")) == []
-    write(log, "task.succeeded", "1", function=step, facts={"model_digest": "d1"})
-    assert known(log, in_mlflow("1")).registrations == {"1": Registration("1", {DIGEST: "d1", DAG: "m_training", RUN: "t1"})}
+    write(log, "task.succeeded", "1", function=step, facts={"model_digest": D1})
+    assert known(log, in_mlflow("1")).registrations == {"1": Registration("1", {DIGEST: D1, DAG: "m_training", RUN: "t1"})}
 
 
-def test_an_envelope_that_cannot_be_read_leaves_the_digest(log: AuditStore) -> None:
-    write(log, "model.signed", "1", statement="registration", envelope="torn", model_digest="d1")
-    assert known(log, in_mlflow("1")).registrations == {"1": Registration("1", {DIGEST: "d1"})}
+@pytest.mark.attack("a registration is written into the log that nobody signed")
+def test_what_no_trusted_key_signed_tells_nothing(log: AuditStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    signed(log, "1")
+    signed(log, "1", "s3://elsewhere", "t2", STRANGER, **{"airgate.window_end": "never"})
+    write(log, "model.signed", "1", "t3", statement="registration", envelope="torn", model_digest=D1)
+    signed(log, "2", by=STRANGER)
+    found = {"1": Registration("1", TAGS, signed=True, source="models:/1", mlflow_run="r1")}
+    assert known(log, in_mlflow("1")).registrations == found
+    registered(log, "2")
+    steps_word = {"2": Registration("2", {DIGEST: D1, DAG: "m_training", RUN: "t1"})}
+    assert known(log, in_mlflow("1")).registrations == found | steps_word
+    monkeypatch.delenv("AIRGATE_MODEL_TRUST")
+    assert known(log, in_mlflow("2")).registrations == steps_word
 
 
 def test_a_success_that_the_step_did_not_write_registers_nothing(log: AuditStore) -> None:
@@ -104,10 +124,10 @@ def test_tags_that_were_changed_added_and_taken_away(log: AuditStore) -> None:
     signed(log, "1")
     state = in_mlflow("1", **{DIGEST: "forged", "airgate.window_end": None, "airgate.more": "x", "team": "risk"})
     assert changes(log, state) == [Change(
-        "tags.changed", "m", "1", {DIGEST: "d1", "airgate.more": None, "airgate.window_end": "2026-01-09"},
+        "tags.changed", "m", "1", {DIGEST: D1, "airgate.more": None, "airgate.window_end": "2026-01-09"},
         {DIGEST: "forged", "airgate.more": "x", "airgate.window_end": None})]
     assert changes(log, state)[0].line() == (
-        "m version 1: airgate.digest is forged in MLflow, d1 on record; airgate.more is x in MLflow, not set on record; "
+        f"m version 1: airgate.digest is forged in MLflow, {D1} on record; airgate.more is x in MLflow, not set on record; "
         "airgate.window_end is not set in MLflow, 2026-01-09 on record")
 
 
@@ -160,7 +180,7 @@ def test_a_version_that_is_gone_and_a_model_that_is(log: AuditStore) -> None:
     signed(log, "9", run="t3")
     assert changes(log, RegistryState("m", there=False)) == [Change("model.deleted", "m", "", ["1", "9", "10"])]
     assert changes(log, in_mlflow("1")) == [
-        Change("version.deleted", "m", "9", "d1"), Change("version.deleted", "m", "10", "d1")]
+        Change("version.deleted", "m", "9", D1), Change("version.deleted", "m", "10", D1)]
 
 
 def test_mlflows_own_stage(log: AuditStore) -> None:

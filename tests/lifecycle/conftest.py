@@ -98,10 +98,10 @@ class House:
         return self.folder / "artifacts" / "sha256" / text[:2] / text
 
     def succeeded(self, dag: str, run: str, task: str, body: dict[str, Any], actor: str = "mia", kind: Any = "task.succeeded",
-                  source: Any = "operator") -> None:
+                  source: Any = "operator", version: str | None = None) -> None:
         """Put a step's event into the log as its operator would."""
         event = task_event(kind, TaskRef(dag_id=dag, run_id=run, task_id=task, try_number=1), source=source,
-                           actor=Actor(kind="user", name=actor), model=MODEL, body=body)
+                           actor=Actor(kind="user", name=actor), model=MODEL, version=version, body=body)
         self.log.append(event)
 
     def trained(self, spec: ModelSpec, version: str = "1", run: str = "t1", actor: str = "mia",
@@ -118,10 +118,16 @@ class House:
         self.succeeded(dag, run, "train", {"output": stored}, actor)
         self.succeeded(dag, run, "register", {
             "function": "airgate.steps.register:register", "output": self.artifact(candidate.model_dump(mode="json")),
-            "facts": {"model_version": version, "model_digest": DIGEST, "model_source": "models:/m-1"}}, actor)
+            "facts": {"model_version": version, "model_digest": DIGEST, "model_source": self.source(version)}}, actor,
+                       version=version)
         if signed:
             self.signed(run)
         return candidate
+
+    def source(self, version: str) -> str:
+        """Where MLflow says that a version's files are; somewhere, of one that it does not have."""
+        found = self.registry.find(MODEL, version)
+        return str(self.registry._client.get_model_version(MODEL, version).source) if found else "models:/m-1"
 
     def signed(self, run: str = "t1") -> AuditEvent:
         """Sign what a training run registered, as its `sign` task would."""

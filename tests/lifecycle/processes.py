@@ -55,6 +55,7 @@ class MemoryRegistry:
     def __init__(self) -> None:
         self.tags: dict[str, dict[str, str]] = {version: {} for version in DIGESTS}
         self.aliases: dict[str, str] = {}
+        self.digests: dict[str, str] = {}  # tags that somebody changed
 
     def find(self, model: str, version: str) -> Version | None:
         pause()
@@ -84,7 +85,9 @@ class MemoryRegistry:
         self.aliases = {alias: there for alias, there in self.aliases.items() if there != version}
 
     def _version(self, model: str, version: str) -> Version | None:
-        return Version(model, version, DIGESTS[version], dict(self.tags[version]), None) if version in self.tags else None
+        if version not in self.tags:
+            return None
+        return Version(model, version, self.digests.get(version, DIGESTS[version]), dict(self.tags[version]), None)
 
 
 class World:

@@ -42,7 +42,7 @@ def test_a_version_in_production_is_verified_in_full(
     promote(house, spec, context, "1", "p1")
     code, said = run(capsys, "verify", NAMED)
     assert code == 0, said
-    assert said.count("ok ") == 7
+    assert said.count("ok ") == 8
     assert "files         2 files are those that were signed" in said
     assert said.endswith(f"{NAMED}: verified in production\n")
     (files / "model.ubj").write_bytes(b"weighty")
@@ -62,18 +62,24 @@ def test_a_version_in_no_stage(house: House, spec: ModelSpec, capsys: pytest.Cap
     assert code == 1 and "FAILED  stage         production holds no version by the audit log." in said
 
 
-def test_signing_what_an_earlier_release_left(
+def test_signing_under_another_key(
         house: House, spec: ModelSpec, context: Context, capsys: pytest.CaptureFixture[str],
         monkeypatch: pytest.MonkeyPatch) -> None:
     promote(house, spec, context, "1", "p1")
+    old = run(capsys, "key")[1].splitlines()[-1]
     new = house.folder / "new.pem"
     assert run(capsys, "keygen", str(new))[0] == 0
     monkeypatch.setenv("AIRGATE_MODEL_KEY", f"file:{new}")  # no signature counts any more: as if there were none
     code, said = run(capsys, "verify", NAMED)
     assert code == 1 and "which is not trusted here" in said
     code, said = run(capsys, "sign", NAMED)
+    assert code == 2 and "bears no signature that counts here" in said
+    code, said = run(capsys, "sign", "--before", "3", NAMED)
+    assert code == 2 and "--before 3: this log has no checkpoint over 3 events; it has none." in said
+    monkeypatch.setenv("AIRGATE_MODEL_TRUST", old)
+    code, said = run(capsys, "sign", NAMED)
     assert code == 0, said
-    for what in ("registration", "promotion"):
+    for what in ("promotion", "move"):
         assert f"signed: {what} of {NAMED}, by development+" in said
     assert "approved by ana (ml_engineer) and omar (risk_officer)" in said
     assert run(capsys, "verify", NAMED)[0] == 0

@@ -7,6 +7,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 from tests.lifecycle.conftest import DIGEST, MODEL, Context, House
+from tests.lifecycle.moved import moved
 
 from airgate.contracts.model_spec import ModelSpec, RetrainingSpec
 from airgate.contracts.payloads import DriftVerdict
@@ -93,13 +94,13 @@ def test_an_alias_set_by_hand_stops_inference(house: House, spec: ModelSpec, con
     house.registry.set_alias(MODEL, "production", "1")
     with pytest.raises(PromotionError, match="by the audit log nothing is: it was never promoted, or it was demoted"):
         live(spec, context)
-    house.succeeded(f"{MODEL}_promotion", "p", "apply", {**MOVED, "to_version": "2"}, kind="stage.moved")
+    moved(house, f"{MODEL}_promotion", "p", {**MOVED, "to_version": "2"})
     with pytest.raises(PromotionError, match="the last promotion put version 2 there. Someone moved the alias"):
         live(spec, context)
 
 
 def test_an_alias_that_is_gone_says_what_brings_it_back(house: House, spec: ModelSpec, context: Context) -> None:
-    house.succeeded(f"{MODEL}_promotion", "p", "apply", MOVED, kind="stage.moved")
+    moved(house, f"{MODEL}_promotion", "p", MOVED)
     with pytest.raises(PromotionError) as caught:
         live(spec, context)
     assert str(caught.value) == (
@@ -109,11 +110,11 @@ def test_an_alias_that_is_gone_says_what_brings_it_back(house: House, spec: Mode
 
 def test_after_a_demotion_nothing_is_scored_and_an_archiving_changes_nothing(
         house: House, spec: ModelSpec, context: Context) -> None:
-    house.succeeded(f"{MODEL}_promotion", "p", "apply", MOVED, kind="stage.moved")
-    house.succeeded(f"{MODEL}_rollback", "a", "change", {"stage": "archived", "to_version": "2"}, kind="stage.moved")
+    moved(house, f"{MODEL}_promotion", "p", MOVED)
+    moved(house, f"{MODEL}_rollback", "a", {"stage": "archived", "to_version": "2"})
     found = live_of(MODEL)
     assert found and found["version"] == "1"
-    house.succeeded(f"{MODEL}_rollback", "d", "change", {"stage": "production", "to_version": None}, kind="stage.moved")
+    moved(house, f"{MODEL}_rollback", "d", {"stage": "production", "to_version": None})
     assert live_of(MODEL) is None
     with pytest.raises(PromotionError, match="has no version in production: train, validate and promote one first"):
         live(spec, context)

@@ -1,7 +1,6 @@
 """The guard against a real MLflow, on SQLite and on PostgreSQL: what was done by hand is found, recorded once, and undone."""
 
 import tempfile
-from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -12,21 +11,33 @@ from typing import Any
 
 import pytest
 from tests.audit.conftest import postgres, superuser  # noqa: F401  a fixture
+from tests.lifecycle.moved import model_key  # noqa: F401  a fixture
 
 from airgate.audit.event import Actor, AuditEvent, TaskRef, event_id_of
 from airgate.audit.mlflow_account import MlflowAccount
 from airgate.audit.registry_changes import GUARD, records
 from airgate.audit.store import AuditStore
 from airgate.audit.versions import judge
+from airgate.contracts.manifest import manifest_digest
 from airgate.contracts.stages import StageMove
 from airgate.governance import guard, stages
+from airgate.lifecycle import sign
 from airgate.lifecycle.guard import Guard, Watched
 from airgate.lifecycle.moves import Author, Moves
 from airgate.registry.versions import Registry
+from airgate.signatures import statement
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+pytestmark = [pytest.mark.usefixtures("model_key"),
+              pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")]
 NOW = datetime(2026, 1, 9, tzinfo=UTC)
 _numbers = count()
+
+
+def files_of(version: str) -> dict[str, str]:
+    return {"model.ubj": "sha256:" + version.rjust(64, "0")}
+
+
+DIGESTS = {str(number): manifest_digest(files_of(str(number))) for number in range(1, 10)}
 
 
 def author(name: str = "guard") -> Author:
@@ -82,14 +93,15 @@ class Place:
 
     def train(self, version: str, *, signed: bool = True) -> None:
         """A training registered this version, as log and MLflow have it."""
-        digest, run = f"sha256:{version}", f"t{version}"
+        digest, run = DIGESTS[version], f"t{version}"
         tags = {"airgate.digest": digest, "airgate.dag_id": f"{self.model}_training", "airgate.training_run": run,
                 "airgate.window_end": "2026-01-09"}
         made = self.mlflow.create_model_version(self.model, f"file:///{self.model}/{version}", tags=tags)
         assert made.version == int(version)
         self.write("task.succeeded", version, run, function="airgate.steps.register:register", facts={"model_digest": digest})
-        about = {"predicate": {"model_digest": digest, "tags": tags, "source": made.source, "mlflow_run_id": ""}}
-        envelope = {"payload": b64encode(dumps(about).encode()).decode(), "payloadType": "t", "signatures": [{"sig": ""}]}
+        about = statement.Registration(model=self.model, version=version, model_digest=digest, tags=tags, training_run=run,
+                                       mlflow_run_id="", source=made.source, register_event="e", environment="development")
+        envelope = statement.sign(statement.Statement(files=files_of(version), predicate=about), sign.own_signer()).to_json()
         if signed:
             self.write("model.signed", version, run, statement="registration", envelope=envelope, model_digest=digest)
 
@@ -101,7 +113,7 @@ class Place:
     def move(self, version: str | None, stage: str = "production", cause: Any = "promotion") -> None:
         """A move on record, by the only way there is."""
         before = stages.read(self.log, self.model).state(stage).version
-        digest = f"sha256:{version}" if version else None
+        digest = DIGESTS[version] if version else None
         wanted = StageMove(cause=cause, stage=stage, from_version=before, to_version=version, model_digest=digest)
         Moves(self.log, self.registry, author(f"move{next(_numbers)}")).move(self.model, wanted)
 
@@ -188,20 +200,20 @@ def test_an_alias_that_is_no_stage_is_told_once_and_left(live: Place) -> None:
 
 @on_both
 def test_tags_of_ours_are_set_again_and_those_of_others_stay(live: Place) -> None:
-    for tag, text in {"airgate.digest": "sha256:1", "airgate.stage": "archived", "airgate.more": "x", "team": "risk"}.items():
+    for tag, text in {"airgate.digest": DIGESTS["1"], "airgate.stage": "archived", "airgate.more": "x", "team": "risk"}.items():
         live.mlflow.set_model_version_tag(live.model, "2", tag, text)
     live.mlflow.delete_model_version_tag(live.model, "2", "airgate.window_end")
     before = live.tags("2")
     seen = live.watch()
-    assert before["airgate.digest"] == "sha256:1"
+    assert before["airgate.digest"] == DIGESTS["1"]
     assert live.tags("2") == {
-        "airgate.digest": "sha256:2", "airgate.dag_id": f"{live.model}_training", "airgate.training_run": "t2",
+        "airgate.digest": DIGESTS["2"], "airgate.dag_id": f"{live.model}_training", "airgate.training_run": "t2",
         "airgate.window_end": "2026-01-09", "airgate.stage": "production", "team": "risk"}
     assert live.aliases() == {"production": "2"}
     assert [(change.what, change.subject) for change in seen.restored] == [("tags.changed", "2")]
     assert live.recorded()[0][2:4] == (
-        {"airgate.digest": "sha256:2", "airgate.more": None, "airgate.stage": "production", "airgate.window_end": "2026-01-09"},
-        {"airgate.digest": "sha256:1", "airgate.more": "x", "airgate.stage": "archived", "airgate.window_end": None})
+        {"airgate.digest": DIGESTS["2"], "airgate.more": None, "airgate.stage": "production", "airgate.window_end": "2026-01-09"},
+        {"airgate.digest": DIGESTS["1"], "airgate.more": "x", "airgate.stage": "archived", "airgate.window_end": None})
 
 
 @pytest.mark.attack("the digest tag and the alias are changed at once")
@@ -210,7 +222,7 @@ def test_digest_and_alias_changed_at_once_are_both_put_back(live: Place) -> None
     live.mlflow.set_model_version_tag(live.model, "2", "airgate.digest", "sha256:forged")
     seen = live.watch()
     assert (len(seen.restored), seen.failed) == (2, [])
-    assert (live.aliases(), live.tags("2")["airgate.digest"]) == ({"production": "2"}, "sha256:2")
+    assert (live.aliases(), live.tags("2")["airgate.digest"]) == ({"production": "2"}, DIGESTS["2"])
 
 
 def test_a_stage_tag_that_is_not_there_is_set_without_a_word(live: Place) -> None:
@@ -225,7 +237,7 @@ def test_a_version_from_before_signatures_has_its_digest_and_run_guarded(place: 
     place.mlflow.set_model_version_tag(place.model, "1", "airgate.digest", "sha256:forged")
     place.mlflow.delete_model_version_tag(place.model, "1", "airgate.training_run")
     place.watch()
-    assert (place.tags("1")["airgate.digest"], place.tags("1")["airgate.training_run"]) == ("sha256:1", "t1")
+    assert (place.tags("1")["airgate.digest"], place.tags("1")["airgate.training_run"]) == (DIGESTS["1"], "t1")
     assert place.aliases() == {"production": "1"}
 
 
@@ -276,7 +288,7 @@ def test_a_model_deleted_and_made_again_is_not_the_one_that_was_approved(live: P
     assert guard.blocking(records(live.log, live.model), "2") is not None
     live.mlflow.create_registered_model(live.model)
     for version in ("1", "2"):
-        tags = {"airgate.digest": f"sha256:{version}", "airgate.dag_id": f"{live.model}_training",
+        tags = {"airgate.digest": DIGESTS[version], "airgate.dag_id": f"{live.model}_training",
                 "airgate.training_run": f"t{version}", "airgate.window_end": "2026-01-09"}
         live.mlflow.create_model_version(live.model, "s3://mine", tags=tags)
     live.mlflow.set_registered_model_alias(live.model, "production", "2")
@@ -355,7 +367,7 @@ def claim(place: Place, version: str) -> None:
     def killed() -> None:
         raise Killed
 
-    wanted = StageMove(from_version="2", to_version=version, model_digest=f"sha256:{version}")
+    wanted = StageMove(from_version="2", to_version=version, model_digest=DIGESTS[version])
     with pytest.raises(Killed):
         Moves(place.log, Interrupted(place.uri, killed), author(f"move{next(_numbers)}")).move(place.model, wanted)
 

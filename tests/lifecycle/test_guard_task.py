@@ -7,6 +7,7 @@ import yaml
 from airflow.sdk import BaseNotifier
 from tests.conftest import MODELS
 from tests.lifecycle.conftest import DIGEST, MODEL, Context, House
+from tests.lifecycle.moved import moved
 
 from airgate.contracts.model_spec import ModelSpec
 from airgate.errors import AuditError, PromotionError
@@ -44,9 +45,8 @@ def watch(context: Context, run: str = "run1") -> dict[str, int]:
     return RegistryGuardOperator(task_id="guard").execute(context("x", "guard", run=run))
 
 
-def moved(house: House, version: str) -> None:
-    house.succeeded(f"{MODEL}_promotion", "p", "apply", {"to_version": version, "model_digest": DIGEST, "data_revision": "c",
-                                                        "window": {}}, kind="stage.moved")
+def promoted(house: House, version: str) -> None:
+    moved(house, f"{MODEL}_promotion", "p", {"to_version": version, "model_digest": DIGEST, "data_revision": "c", "window": {}})
 
 
 def test_every_model_is_watched_and_people_are_told_once(house: House, context: Context) -> None:
@@ -68,7 +68,7 @@ def test_inference_says_that_the_approved_version_is_gone(house: House, spec: Mo
     from mlflow.tracking import MlflowClient
 
     house.trained(spec)
-    moved(house, "1")
+    promoted(house, "1")
     house.registry.set_alias(MODEL, "production", "1")
     uri = f"sqlite:///{house.folder}/mlflow.db"
     MlflowClient(uri, uri).delete_model_version(MODEL, "1")

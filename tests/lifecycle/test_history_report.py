@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.governance.chain import MODEL, START, Chain, clock, digest_of
+from tests.lifecycle.moved import model_key  # noqa: F401  a fixture
 from tests.lifecycle.processes import DIGESTS, MemoryRegistry
 
 from airgate.audit import checkpoints, signing
@@ -180,6 +181,7 @@ def test_an_erased_approver_has_no_name_and_the_history_stands(log):
     assert approver.startswith("erased:") and approver.endswith(" (owner)")
 
 
+@pytest.mark.usefixtures("model_key")
 def test_moves_as_they_are_really_made_are_a_history_without_doubt(log, capsys):
     """Promoted twice, rolled back, given up because the version is gone, demoted: by the code that moves stages."""
     registry = MemoryRegistry()

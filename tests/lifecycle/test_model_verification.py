@@ -1,5 +1,6 @@
 """What is in production must verify: signature, record, stage, promotion, approvals; and what breaks each."""
 
+import re
 import sqlite3
 from base64 import b64encode
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from airgate.signatures import keys, private_key, statement
 from airgate.signatures.statement import Promotion, Registration, Statement
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-CHECKS = ["registration", "record", "stage", "promotion", "approvals", "mlflow", "files"]
+CHECKS = ["registration", "record", "stage", "promotion", "approvals", "move", "mlflow", "files"]
 
 
 @pytest.fixture
@@ -123,7 +124,10 @@ def test_a_version_of_an_earlier_release_must_be_signed_first(house: House, spec
     house.registry.set_alias(MODEL, "production", "1")
     moved = {"to_version": "1", "model_digest": candidate.digest, "request_digest": "sha256:" + "1" * 64}
     house.succeeded(f"{MODEL}_promotion", "p", "apply", moved, kind="stage.moved")
-    with pytest.raises(PromotionError, match=r"as production: registration: .*promotion: .* is not signed \(promotion\)"):
+    assert "is not signed (promotion), and every promotion since release 0.3.0 is" in failed(verify(house))["promotion"]
+    assert "model sign" not in failed(verify(house))["promotion"]
+    with pytest.raises(PromotionError, match=rf"{MODEL}: the promotion of version 1 to production by run p of {MODEL}_promotion "
+                                             "is not signed. Only what Airgate signed moves a stage: look at event"):
         live(spec, context)
 
 
@@ -138,7 +142,7 @@ def test_a_new_key_signs_again_and_the_newest_signature_counts(promoted: House, 
     monkeypatch.setenv("AIRGATE_MODEL_KEY", f"file:{promoted.folder}/new.pem")
     assert "which is not trusted here" in failed(verify(promoted))["registration"]
     promoted.signed("t-p1")
-    assert list(failed(verify(promoted))) == ["promotion"]
+    assert list(failed(verify(promoted))) == ["promotion", "move"]
 
 
 def test_without_a_key_nothing_is_signed_and_nothing_verifies(
@@ -164,7 +168,7 @@ def test_a_success_by_hand_is_not_signed(house: House, spec: ModelSpec, context:
     assert (event.version, event.body["statement"], event.task and event.task.task_id) == ("1", "registration", "sign")
     assert event.body["model_digest"] == DIGEST and event.body["key"] == own_signer().public.text()
     said = statement.verify(event.body["envelope"], trusted())
-    assert said.predicate.tags["airgate.training_run"] == "t9" and said.predicate.source == "models:/m-1"
+    assert said.predicate.tags["airgate.training_run"] == "t9" and said.predicate.source == house.source("1")
 
 
 def test_a_changed_manifest_is_not_signed(house: House, spec: ModelSpec) -> None:
@@ -183,7 +187,10 @@ def test_a_stranger_with_the_log_in_hand_signs_nothing_that_counts(promoted: Hou
 
     stranger = keys.signer_of(Ed25519PrivateKey.generate(), "development")
     append(promoted, stranger, sign.registration(promoted.log, MODEL, "1"))
-    assert "signed by development+" in failed(verify(promoted))["registration"]
+    assert verify(promoted).ok  # and nothing that counted counts less
+    assert stranger.public.keyid not in "".join(verify(promoted).lines())
+    with pytest.raises(SignatureError, match=f"signed by {re.escape(stranger.public.keyid)}, which is not trusted here"):
+        statement.verify(promoted.log.events(kind="model.signed")[-1].event.body["envelope"], trusted())
 
 
 def test_moved_by_hand_in_mlflow(promoted: House, spec: ModelSpec) -> None:
@@ -263,6 +270,6 @@ def test_an_envelope_changed_in_the_log(promoted: House, spec: ModelSpec, contex
     envelope = dict(event.body["envelope"]) | {"payload": b64encode(b"{}").decode()}
     changed = {"event_id": event_id_of("x"), "body": {**event.body, "envelope": envelope}}
     promoted.log.append(event.model_copy(update=changed))
-    assert "does not fit the signed text: one of them was changed" in failed(verify(promoted))["registration"]
-    with pytest.raises(PromotionError, match="1 may not be used as production: registration: the signature by development"):
-        live(spec, context)
+    assert verify(promoted).ok and live(spec, context)["version"] == "1"  # the one before counts
+    promoted.log.append(event.model_copy(update={**changed, "event_id": event_id_of("y"), "version": "2"}))
+    assert "does not fit the signed text: one of them was changed" in failed(verify(promoted, "2", None))["registration"]

@@ -3,20 +3,28 @@
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.audit.conftest import postgres, superuser  # noqa: F401  a fixture
+from tests.lifecycle.moved import model_key  # noqa: F401  a fixture
 from tests.lifecycle.processes import DIGESTS, MODEL, Killed, Log, Process, World, moved_to, wanted
 
+from airgate.audit.event import Actor, AuditEvent, TaskRef
+from airgate.audit.registry_changes import Change, found_event
+from airgate.audit.stage_chain import claim_id
 from airgate.audit.store import AuditStore
-from airgate.errors import PromotionError
+from airgate.errors import ConfigError, PromotionError
+from airgate.lifecycle import sign
 from airgate.lifecycle.moves import Conflict, Unsettled
 
+pytestmark = pytest.mark.usefixtures("model_key")
 PRODUCTION = "production"
 TAG = "airgate.stage"
 
@@ -171,13 +179,94 @@ def test_a_version_that_vanishes_under_its_claim_is_given_up_and_stays_so(world:
     while world.state().claim is None:
         process.step()
     world.registry.delete("2")
-    reason = "the move was begun and given up: version 2 is gone from MLflow, or its digest there was changed"
+    reason = "the move was begun and given up: version 2 is gone from MLflow"
     for attempt in (process, world.promotion("p1", "2", "1")):
         assert str(attempt.run().result) == reason
     [reverted] = world.state().reverted
     assert (reverted.body.from_version, reverted.body.to_version, reverted.event.kind) == ("1", "2", "stage.reverted")
     assert moved_to(world.promotion("p2", "3", "1").run().result) == "3"
     check(world)
+
+
+def under_claim(world: World, run: str, to: str, expected: str | None = None) -> Process:
+    """A promotion whose claim stands and that has done no more."""
+    process = world.promotion(run, to, expected)
+    while world.state().claim is None:
+        process.step()
+    return process
+
+
+@pytest.mark.attack("the digest tag is changed while a promotion moves")
+def test_a_changed_tag_burns_no_approvals(world: World) -> None:
+    """Neither before the claim nor after it: the guard puts the tag back, and the move goes on."""
+    world.registry.digests["2"] = DIGESTS["3"]
+    early = world.promotion("p1", "2").run().result
+    assert isinstance(early, Unsettled) and str(early) == (
+        f"m version 2: its tag airgate.digest in MLflow is {DIGESTS['3']}, this promotion is for {DIGESTS['2']}. The DAG "
+        "registry_guard puts the tag back, or puts on record that the version was replaced: run this task again after it.")
+    assert world.log.events(kind="stage.moving") == []
+    world.registry.digests.clear()
+    late = under_claim(world, "p1", "2")
+    world.registry.digests["2"] = DIGESTS["3"]
+    assert isinstance(late.run().result, Unsettled)
+    assert world.state().claim is not None and world.state().reverted == ()
+    world.registry.digests.clear()
+    assert moved_to(world.promotion("p1", "2").run().result) == "2"
+    check(world)
+
+
+def test_a_replaced_version_under_its_claim_is_given_up_once_that_is_on_record(world: World) -> None:
+    late = under_claim(world, "p1", "2")
+    world.registry.digests["2"] = DIGESTS["3"]
+    change = Change("version.replaced", MODEL, "2", {"source": "a"}, {"source": "b"})
+    world.log.append(found_event(change, "none", None, occurred_at=datetime.now(UTC), source="operator"))
+    assert "the move was begun and given up: m version 2" in str(late.run().result)
+    assert moved_to(world.promotion("p2", "3").run().result) == "3"
+
+
+def test_a_version_that_is_gone_can_be_archived(world: World) -> None:
+    world.registry.delete("2")
+    gone = wanted("2", stage="archived", cause="archiving")
+    assert moved_to(world.moves("a").move(MODEL, gone)) == "2"
+    assert world.state().archived == {"2"} and world.registry.aliases == {}
+
+
+def forged(world: World, to: str, **more: Any) -> AuditEvent:
+    """A claim on the chain's next link, as somebody who may append could write it."""
+    before = world.state().settled
+    body = wanted(to).model_copy(update={"previous": before}).model_dump(mode="json") | more
+    event = AuditEvent(event_id=claim_id(MODEL, before), kind="stage.moving", occurred_at=datetime.now(UTC), model=MODEL,
+                       version=to, actor=Actor(kind="system", name="x"), source="operator", body=body,
+                       task=TaskRef(dag_id="d", run_id="evil", task_id="apply", try_number=1))
+    world.log.append(event)
+    return event
+
+
+@pytest.mark.parametrize(("envelope", "why"), [
+    ("none", "the promotion of version 3 to production by run evil of d is not signed. Only what Airgate signed moves a stage"),
+    ("torn", "the signature of the promotion of version 3 to production by run evil of d does not count: this is no DSSE"),
+    ("another move's", "does not count: it is of another move, of m, claimed by event"),
+    ("its own, of another version", "does not count: the record says something else than what was signed"),
+])
+@pytest.mark.attack("a claim is written into the log: {envelope}")
+def test_nobody_finishes_a_claim_that_is_not_signed(world: World, envelope: str, why: str) -> None:
+    world.promotion("p1", "1").run()
+    of_another = world.log.events(kind="stage.moving")[0].event.body["envelope"]
+    claim = str(claim_id(MODEL, world.state().settled))
+    of_version_2 = sign.move_envelope(MODEL, claim, wanted("2").model_dump(mode="json")).to_json()
+    forged(world, "3", **{"none": {}, "torn": {"envelope": {"payload": "?"}}, "another move's": {"envelope": of_another},
+                          "its own, of another version": {"envelope": of_version_2}}[envelope])
+    world.moves("guard").finish(MODEL)
+    assert world.registry.aliases == {PRODUCTION: "1"}
+    [reverted] = world.state().reverted
+    assert reverted.body.reason and why in reverted.body.reason
+    assert moved_to(world.promotion("p2", "2", "1").run().result) == "2"
+
+
+def test_without_a_key_nothing_moves(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIRGATE_MODEL_KEY")
+    assert isinstance(world.promotion("p1", "1").run().result, ConfigError)
+    assert world.log.events() == [] and world.registry.aliases == {}
 
 
 def test_an_approved_version_that_is_gone_leaves_no_alias_and_can_be_followed(world: World) -> None:
@@ -195,9 +284,7 @@ def test_an_approved_version_that_is_gone_leaves_no_alias_and_can_be_followed(wo
     (wanted("5", "1"), "version 5 of m is archived and cannot go to production: train a new one"),
     (wanted("1", "5", stage="archived", cause="archiving"),
      "version 1 of m is in production: roll back or demote first, then archive it"),
-    (wanted("2", "1").model_copy(update={"model_digest": DIGESTS["3"]}),
-     "version 2 no longer carries the digest that was approved, or is gone from MLflow"),
-    (wanted("4", "1"), "version 4 no longer carries the digest that was approved, or is gone from MLflow"),
+    (wanted("4", "1"), "version 4 is gone from MLflow"),
 ])
 def test_what_cannot_move(world: World, move: object, error: str) -> None:
     world.promotion("p0", "1").run()

@@ -1,6 +1,5 @@
 """Which versions of a model the log knows: registered by a step, and as what."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -8,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, func, select
 
+from airgate import settings
 from airgate.audit import canonical_json
 from airgate.audit.event import AuditEvent
 from airgate.audit.registry_state import DAG, DIGEST, RUN, RegisteredVersion, RegistryState
@@ -15,7 +15,7 @@ from airgate.audit.schema import EVENTS
 from airgate.audit.store import AuditStore
 from airgate.contracts.standard_steps import REGISTERING
 from airgate.errors import SignatureError
-from airgate.signatures import dsse
+from airgate.signatures import keys, statement
 
 _BATCH = 500
 
@@ -78,20 +78,29 @@ def known(store: AuditStore, state: RegistryState) -> Known:
 
 
 def _signed(store: AuditStore, model: str) -> Iterator[Registration]:
-    """From the statements that were signed at registration, oldest first. Whoever reads them here trusts the log, not the key."""
+    """From the statements that were signed at registration, oldest first, as far as they verify under the keys trusted here.
+
+    Where no key is, or none of it verifies, the steps' own events tell what they can.
+    """
+    now = settings.load()
+    if not now.model_key and not now.model_trust:
+        return
+    keyring = keys.trusted(now)
     for stored in store.events(model=model, kind="model.signed"):
-        body = stored.event.body
-        if body.get("statement") == "registration" and stored.event.version:
-            yield _stated(stored.event.version, body)
+        event = stored.event
+        if event.body.get("statement") == "registration" and (said := _stated(event, keyring, now.environment)) is not None:
+            yield said
 
 
-def _stated(version: str, body: Mapping[str, Any]) -> Registration:
+def _stated(event: AuditEvent, keyring: keys.Keyring, environment: str) -> Registration | None:
     try:
-        said = json.loads(dsse.read(body.get("envelope")).content())["predicate"]
-        return Registration(version, {DIGEST: said["model_digest"], **said["tags"]}, signed=True, source=said["source"] or None,
-                            mlflow_run=said["mlflow_run_id"] or None)
-    except (SignatureError, ValueError, TypeError, KeyError):
-        return Registration(version, {DIGEST: str(body["model_digest"])} if body.get("model_digest") else {})
+        about = statement.verify(event.body.get("envelope"), keyring, environment=environment).predicate
+    except SignatureError:
+        return None
+    if not isinstance(about, statement.Registration) or (about.model, about.version) != (event.model, event.version):
+        return None
+    return Registration(about.version, {DIGEST: about.model_digest, **about.tags}, signed=True, source=about.source or None,
+                        mlflow_run=about.mlflow_run_id or None)
 
 
 def _first_successes(connection: Connection, model: str) -> tuple[dict[str, int], set[str]]:

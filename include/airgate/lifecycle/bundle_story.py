@@ -82,16 +82,21 @@ def _read(ours: Sequence[AuditEvent], model: str, version: str, keys: Keyring, o
 
 
 def _registration(ours: Sequence[AuditEvent], model: str, version: str, keys: Keyring) -> statement.Statement:
-    """The statement that was signed when the version was registered; the newest, for keys may have been replaced."""
+    """The statement that was signed at the version's registration; the newest that verifies, for keys may have been replaced."""
     signed = [event for event in ours if event.kind == "model.signed" and event.version == version
-              and event.body["statement"] == "registration"]
+              and event.body.get("statement") == "registration"]
     if not signed:
         raise _incomplete(f"{model} version {version} was never signed: `airgate model sign {model}@{version}` signs a version "
                           "that an older release registered")
-    try:
-        said = statement.verify(signed[-1].body["envelope"], keys)
-    except SignatureError as error:
-        raise BundleError("untrusted key", f"the signature of {model} version {version} does not count: {error}") from None
+    said, why = None, ""
+    for event in reversed(signed):
+        try:
+            said = statement.verify(event.body.get("envelope"), keys)
+            break
+        except SignatureError as error:
+            why = why or str(error)
+    if said is None:
+        raise BundleError("untrusted key", f"the signature of {model} version {version} does not count: {why}")
     if (said.predicate.model, said.predicate.version) != (model, version):
         raise BundleError("other model", f"the signature is of {said.predicate.model} version {said.predicate.version}, not of "
                           f"{model} version {version}")

@@ -31,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verify.add_argument("--stage", help="it must be in this stage (default: the one it is in by the log, if any)")
     verify.add_argument("--without-files", action="store_true", help="do not fetch the files from MLflow")
     signing = verbs.add_parser("sign", help="sign a version that is on record and was never signed, or by another key")
+    signing.add_argument("--before", type=int, metavar="SIZE", help="also sign what a checkpoint of this size covers and no "
+                         "signature counts for: promotions of release 0.2.0, after you asked those who approved")
     export = verbs.add_parser("export-signature", help="write a signature that OpenSSF's model signing verifies")
     for verb in (verify, signing, export):
         verb.add_argument("named", metavar="MODEL@VERSION")
@@ -62,15 +64,22 @@ def verify(args: argparse.Namespace) -> int:
 
 
 def sign(args: argparse.Namespace) -> int:
-    """Sign what the log has of a version: its registration, and its promotion if it was promoted; print what verifies then."""
+    """Sign what the log has of a version: its registration, its promotions and moves; print what verifies then."""
     from airgate.audit.event import Actor
+    from airgate.audit.registrations import known
+    from airgate.audit.registry_state import RegistryState
     from airgate.lifecycle import resign
 
     model, version = _named(args.named)
     log = _store(args)
+    registered = known(log, RegistryState(model)).registrations.get(version)
+    if registered is None:
+        raise PromotionError(f"the audit log has no register step of {model} version {version}, so there is nothing to sign it "
+                             "on. Train it again.")
     with tempfile.TemporaryDirectory(prefix="airgate-") as folder:
-        files = _files(model, version, Path(folder))
-    signed = resign.sign_version(log, model, version, files, actor=Actor(kind="outside", name=getpass.getuser()), source="cli")
+        files = _files(model, version, Path(folder), registered.source)
+    signed = resign.sign_version(log, model, version, files, args.before,
+                                 actor=Actor(kind="outside", name=getpass.getuser()), source="cli")
     for event in signed:
         _print(f"signed: {event.body['statement']} of {args.named}, by {event.body['key']}")
     if not signed:
@@ -122,23 +131,32 @@ def key(_: argparse.Namespace) -> int:
 
 def _verified(log: "AuditStore", model: str, version: str, stage: str | None, *, with_files: bool) -> "Verification":
     from airgate.governance import stages
-    from airgate.lifecycle.model_verification import trusted, verify_version
+    from airgate.lifecycle.model_verification import Check, trusted, verify_version
     from airgate.registry.versions import Registry
+    from airgate.signatures.statement import Registration
 
     stage = stage or stages.read(log, model).stage_of(version)
     # Nobody approves an archiving, or puts a signature to it.
     stage = None if stage == "archived" else stage
     registry = Registry(settings.load().mlflow_uri)
+    found = verify_version(log, trusted(), model, version, stage=stage, registry=registry)
+    said = found.registration.predicate if found.registration else None
+    if not with_files:
+        return found
+    if not isinstance(said, Registration):
+        found.checks.append(Check("files", False, "not fetched: no signature that counts says where they are"))
+        return found
     with tempfile.TemporaryDirectory(prefix="airgate-") as folder:
-        files = _files(model, version, Path(folder)) if with_files else None
+        files = _files(model, version, Path(folder), said.source or None)
     return verify_version(log, trusted(), model, version, stage=stage, registry=registry, files=files)
 
 
-def _files(model: str, version: str, folder: Path) -> Mapping[str, str]:
+def _files(model: str, version: str, folder: Path, source: str | None) -> Mapping[str, str]:
+    """The manifest of the files in MLflow, fetched from where the record says that they are, if it says."""
     from airgate.steps.download import download
 
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it would stand among the lines
-    return download(settings.load().mlflow_uri, model, version, folder).files
+    return download(settings.load().mlflow_uri, model, version, folder, source=source).files
 
 
 def _named(text: str) -> tuple[str, str]:

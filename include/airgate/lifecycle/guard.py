@@ -5,6 +5,7 @@ itself. Aliases are set by `Moves` alone, which reads the log after each write: 
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from airgate.errors import AirgateError, AuditError
 from airgate.governance import guard, stages
 from airgate.governance.guard import Remedy, View
 from airgate.lifecycle import notify, recording
-from airgate.lifecycle.moves import Author, Moves, StageRegistry
+from airgate.lifecycle.moves import Author, Moves, StageRegistry, Unsettled
 
 if TYPE_CHECKING:
     from airgate.audit.store import AuditStore
@@ -65,8 +66,10 @@ class Guard:
 
         Raises AuditError when log or MLflow cannot be read, PromotionError when something else keeps writing an alias.
         """
-        if guard.is_left(stages.read(self._log, model), self._clock()):
-            self._moves.finish(model)
+        left = guard.is_left(stages.read(self._log, model), self._clock())
+        if left:
+            with suppress(Unsettled):  # what is in its way may be what is put right below
+                self._moves.finish(model)
         view = self._look(model)
         for version, stage in guard.unshown(view):
             self._registry.set_tag(model, version, STAGE_TAG, stage)
@@ -84,6 +87,8 @@ class Guard:
         ids = {key: self._put_on_record(change, remedy, on_record.get(key), seen) for key, (change, remedy) in standing.items()}
         try:
             self._put_back(model, standing, ids, seen)
+            if left:
+                self._moves.finish(model)
         finally:
             if seen.found:
                 self._tell(seen)

@@ -3,7 +3,7 @@
 Everything is read from the audit log and held against signatures of trusted keys; the log alone or MLflow alone is not enough.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,10 @@ from airgate.audit import canonical_json, signed
 from airgate.audit.event import AuditEvent
 from airgate.audit.subjects import ERASED
 from airgate.contracts.promotion import Approval, PromotionRequest
+from airgate.contracts.stages import ARCHIVED
 from airgate.errors import AirgateError, PromotionError, SignatureError
 from airgate.governance import stages
+from airgate.governance.stages import Move
 from airgate.lifecycle import sign
 from airgate.signatures import keys, statement
 from airgate.signatures.keys import Keyring
@@ -79,7 +81,8 @@ def verify_version(log: "AuditStore", keyring: Keyring, model: str, version: str
                    registry: "Registry | None" = None, files: Mapping[str, str] | None = None) -> Verification:
     """Verify a version by the log and the trusted keys.
 
-    With `stage`, that the newest recorded move put it there, by a signed promotion that two people approved. With `registry`,
+    With `stage`, that the newest recorded move, which is signed, put it there, by a promotion that is signed too and that two
+    people approved. With `registry`,
     that MLflow says the same. With `files`, the manifest of its files as they were fetched, that they are the signed ones.
     Raises AuditError when the log cannot be read; what does not verify is in the answer.
     """
@@ -97,7 +100,7 @@ def verify_version(log: "AuditStore", keyring: Keyring, model: str, version: str
 
 
 def _registration(log: "AuditStore", keyring: Keyring, found: Verification) -> str:
-    envelope = signed.envelope_of(signed.registration_of(log, found.model, found.version))
+    envelope = signed.envelope_of(signed.registration_of(log, found.model, found.version, keyring))
     if envelope is None:
         raise SignatureError(sign.unsigned(found.model, found.version))
     said = _statement(envelope, keyring, found)
@@ -126,30 +129,49 @@ def _record(log: "AuditStore", said: Statement | None) -> str:
     return f"registered by {where}, event {stored.seq} of the log"
 
 
+def verify_promotion(log: "AuditStore", keyring: Keyring, move: Move) -> Verification:
+    """Verify what a recorded promotion to a stage stands on, whether or not its version is there now: for a way back to it.
+
+    Raises AuditError when the log cannot be read; what does not verify is in the answer.
+    """
+    found = Verification(str(move.event.model), str(move.body.to_version), move.body.stage)
+    found.note("registration", lambda: _registration(log, keyring, found))
+    if found.registration is not None:
+        found.note("record", lambda: _record(log, found.registration))
+    _verify_move(log, keyring, found, move)
+    return found
+
+
 def _verify_stage(log: "AuditStore", keyring: Keyring, found: Verification, stage: str) -> None:
-    state = stages.read(log, found.model).state(stage)
-    move = state.moved
-    found.note("stage", lambda: _stage(state, found))
-    if move is None or state.version != found.version:
-        return
+    now = stages.read(log, found.model)
+    state = now.state(stage)
+    found.note("stage", lambda: _stage(state, found, now.archived))
+    if state.moved is not None and state.version == found.version:
+        _verify_move(log, keyring, found, state.moved)
+
+
+def _verify_move(log: "AuditStore", keyring: Keyring, found: Verification, move: Move) -> None:
     request_digest = move.body.request_digest
-    found.note("promotion", lambda: _promotion(log, keyring, found, stage, request_digest))
+    found.note("promotion", lambda: _promotion(log, keyring, found, move.body.stage, request_digest))
     said = found.promotion
     if said is not None:
         found.note("approvals", lambda: _approvals(log, said, str(request_digest)))
+    found.note("move", lambda: f"signed by {_keyid(signed.check_move(log, move, keyring))}")
 
 
-def _stage(state: stages.StageState, found: Verification) -> str:
+def _stage(state: stages.StageState, found: Verification, archived: Collection[str]) -> str:
     if state.version != found.version or state.moved is None:
         there = f"version {state.version}" if state.version else "no version"
         raise PromotionError(f"{state.stage} holds {there} by the audit log.")
+    if found.version in archived and state.stage != ARCHIVED:
+        raise PromotionError(f"it is archived, and was moved to {state.stage} all the same: Airgate moves no archived version.")
     if found.registration is not None and state.digest != found.registration.model_digest:
         raise PromotionError(f"the move was for files of digest {state.digest}, signed were {found.registration.model_digest}.")
     return f"in {state.stage} by the {state.moved.line()}"
 
 
 def _promotion(log: "AuditStore", keyring: Keyring, found: Verification, stage: str, request_digest: str | None) -> str:
-    envelope = signed.envelope_of(signed.promotion_of(log, found.model, found.version, request_digest))
+    envelope = signed.envelope_of(signed.promotion_of(log, found.model, found.version, request_digest, keyring))
     if envelope is None:
         raise SignatureError(sign.unsigned(found.model, found.version, "promotion"))
     said = _statement(envelope, keyring, found)

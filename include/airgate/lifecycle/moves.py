@@ -10,12 +10,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airgate import redaction
+from airgate.audit import signed
 from airgate.audit.event import PEOPLE, Actor, AuditEvent, CodeRef, Kind, TaskRef
+from airgate.audit.registry_changes import records
 from airgate.audit.subjects import ERASED
 from airgate.contracts.stages import ARCHIVED, STAGE_TAG, StageMove
-from airgate.errors import AirgateError, PromotionError
-from airgate.governance import stages
+from airgate.errors import AirgateError, PromotionError, SignatureError
+from airgate.governance import guard, stages
 from airgate.governance.stages import CLAIM, Move, Stages
+from airgate.lifecycle import sign
 
 if TYPE_CHECKING:
     from airgate.audit.store import AuditStore
@@ -82,7 +85,11 @@ class Author:
 
 
 class Moves:
-    """Moves stages of models in one log and one registry, in the name of one author."""
+    """Moves stages of models in one log and one registry, in the name of one author.
+
+    A claim is signed by whoever makes it (AIRGATE_MODEL_KEY), and nobody finishes one that is not: to append to the log moves
+    nothing. Without a key ConfigError is raised.
+    """
 
     def __init__(self, log: "AuditStore", registry: StageRegistry, author: Author) -> None:
         self._log, self._registry, self._author = log, registry, author
@@ -158,8 +165,9 @@ class Moves:
         if wanted.stage == ARCHIVED and now.stage_of(version):
             raise PromotionError(f"version {version} of {now.model} is in {now.stage_of(version)}: "
                                  "roll back or demote first, then archive it")
-        if not self.sound(now.model, version, wanted.model_digest):
-            raise PromotionError(f"version {version} no longer carries the digest that was approved, or is gone from MLflow")
+        lost = self._lost(now.model, wanted)
+        if lost is not None:
+            raise PromotionError(lost)
         # An empty alias misleads nobody, and one that names the target may be a move of release 0.2.0 that was interrupted.
         # A rollback does not wait until somebody has looked into a strange alias.
         there = self._alias(now.model, wanted.stage)
@@ -168,28 +176,55 @@ class Moves:
                             "registry_guard puts the alias back: run this task again after it.")
 
     def _claim(self, now: Stages, wanted: StageMove) -> None:
-        body = wanted.model_copy(update={"previous": now.settled}).model_dump(mode="json")
+        claim, said = stages.claim_id(now.model, now.settled), wanted.model_copy(update={"previous": now.settled})
+        body = redaction.masked(said.model_dump(mode="json"))
+        body["envelope"] = sign.move_envelope(now.model, str(claim), body).to_json()
         self._log.append_if_absent(self._event(
-            CLAIM, stages.claim_id(now.model, now.settled), now.model, redaction.masked(body), self._author,
-            personal=_personal(wanted, self._author.actor)))
+            CLAIM, claim, now.model, body, self._author, personal=_personal(wanted, self._author.actor)))
 
     def _settle(self, claim: Move) -> None:
         """Apply and confirm, or give up: whatever the author of the claim would do, at any moment, any number of times."""
         model, body = str(claim.event.model), claim.body
-        if body.to_version is not None and not self.sound(model, body.to_version, body.model_digest):
-            self._give_up(claim, f"version {body.to_version} is gone from MLflow, or its digest there was changed")
+        try:
+            signed.check_move(self._log, claim)
+        except SignatureError as error:
+            self._give_up(claim, str(error))
             return
-        self._registry.set_alias(model, body.stage, body.to_version)
+        lost = self._lost(model, body)
+        if lost is not None:
+            self._give_up(claim, lost)
+            return
+        gone = body.stage == ARCHIVED and self._registry.find(model, str(body.to_version)) is None
+        there = None if gone else body.to_version
+        self._registry.set_alias(model, body.stage, there)
         # Somebody may have settled this claim and made the next move meanwhile; then this is not ours to judge.
-        if self._alias(model, body.stage) == body.to_version:
+        if self._alias(model, body.stage) == there:
             self._confirm(claim, "stage.moved", claim.event.body, claim.event.personal)
+
+    def _lost(self, model: str, wanted: StageMove) -> str | None:
+        """Why a version can never be moved, None when it can. Raises Unsettled while only its tag in MLflow was changed.
+
+        What is archived is never used again, whatever became of it in MLflow.
+        """
+        version = wanted.to_version
+        if version is None or wanted.stage == ARCHIVED or self.sound(model, version, wanted.model_digest):
+            return None
+        found = self._registry.find(model, version)
+        if found is None:
+            return f"version {version} is gone from MLflow"
+        blocked = guard.blocking(records(self._log, model), version)
+        if blocked is not None:
+            return blocked
+        raise Unsettled(f"{model} version {version}: its tag airgate.digest in MLflow is {found.digest or 'not set'}, this "
+                        f"{wanted.cause} is for {wanted.model_digest}. The DAG registry_guard puts the tag back, or puts on "
+                        "record that the version was replaced: run this task again after it.")
 
     def _give_up(self, claim: Move, reason: str) -> None:
         model, body = str(claim.event.model), claim.body
         before = stages.read(self._log, model).state(body.stage)
         there = before.version if before.version and self.sound(model, before.version, before.digest) else None
         self._registry.set_alias(model, body.stage, there)
-        given = {**claim.event.body, "asked_because": claim.event.body.get("reason"), "reason": reason}
+        given = {**claim.event.body, "envelope": None, "asked_because": claim.event.body.get("reason"), "reason": reason}
         personal = {("asked_because" if path == "reason" else path): name for path, name in claim.event.personal.items()}
         self._confirm(claim, "stage.reverted", given, personal)
 

@@ -22,7 +22,7 @@ from airgate.governance.stages import Move
 from airgate.lifecycle import notify, recording
 from airgate.lifecycle.approval import Ask, assigned
 from airgate.lifecycle.markdown import plain
-from airgate.lifecycle.model_verification import trusted, verify_version
+from airgate.lifecycle.model_verification import trusted, verify_promotion
 from airgate.lifecycle.moves import Author, Conflict, Moves
 from airgate.registry.answers import AirflowAnswers
 
@@ -99,7 +99,7 @@ def _unusable(log: "AuditStore", moves: Moves, move: Move) -> str | None:
         return f"{lost.change.line()} (event {lost.event_id})"
     if not moves.sound(model, version, move.body.model_digest):
         return "it is gone from MLflow, or its digest there was changed"
-    if not verify_version(log, trusted(), model, version).ok:
+    if not verify_promotion(log, trusted(), move).ok:
         return f"it does not verify; `airgate model verify {model}@{version}` says why"
     return None
 

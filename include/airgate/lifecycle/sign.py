@@ -5,7 +5,7 @@ What is signed is made from records alone: the register step's success event, th
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ from airflow.sdk import BaseOperator
 from airgate import settings
 from airgate.audit import signed
 from airgate.audit.event import AuditEvent, TaskRef, event_id_of
+from airgate.audit.signed import claim_of
+from airgate.audit.stage_chain import Move
 from airgate.contracts.manifest import manifest_digest
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.payloads import Candidate
@@ -25,7 +27,7 @@ from airgate.errors import PromotionError, SignatureError
 from airgate.lifecycle import recording
 from airgate.lifecycle.candidate import REGISTER_TASK
 from airgate.runtime import record as step_record
-from airgate.signatures import keys, statement
+from airgate.signatures import dsse, keys, stage_move, statement
 from airgate.signatures.statement import Promotion, Registration, Statement
 
 if TYPE_CHECKING:
@@ -133,7 +135,11 @@ def registration(log: "AuditStore", model: str, version: str) -> Statement:
 
 
 def unsigned(model: str, version: str, what: str = "registration") -> str:
-    """The message for a version that was never signed."""
+    """The message for a version that was never signed. A command that makes a promotion count is not handed out lightly."""
+    if what == "promotion":
+        return (f"{model} version {version} is not signed ({what}), and every promotion since release 0.3.0 is. Did Airgate make "
+                "it? Look at the stage.moved on record, its request and its approvals, and ask those who approved; then promote "
+                "anew. What a promotion of release 0.2.0 needs stands under 'Signing' in docs/platform.md.")
     return (f"{model} version {version} is not signed ({what}): it is from release 0.2.0 or earlier, or its 'sign' task did not "
             f"run. If it is to be used, look at its record and run `airgate model sign {model}@{version}`.")
 
@@ -144,16 +150,40 @@ def record_statement(log: "AuditStore", said: Statement, about: str, more: dict[
 
     `more` goes into the event's body. Raises ConfigError without a key, AuditError when the log fails.
     """
-    now = settings.load()
-    signer, predicate = keys.signer(now.model_key, now.environment), said.predicate
-    envelope = statement.sign(said, signer)
+    signer, predicate = own_signer(), said.predicate
     kind = "registration" if isinstance(predicate, Registration) else "promotion"
-    event_id = event_id_of("model.signed", kind, about, signer.public.keyid)
+    body = {"statement": kind, "model_digest": predicate.model_digest, **(more or {})}
+    return _record(log, statement.sign(said, signer), about, body, model=predicate.model, version=predicate.version, **fields)
+
+
+def sign_move(log: "AuditStore", move: Move, **fields: Any) -> AuditEvent:
+    """Sign a move that is on record, once more or, of release 0.2.0, for the first time. Raises as `record_statement` does."""
+    signer, event = own_signer(), move.event
+    envelope = move_envelope(str(event.model), claim_of(move), event.body, signer)
+    body = {"statement": "move", "model_digest": move.body.model_digest, "move": move.event_id}
+    return _record(log, envelope, move.event_id, body, model=event.model, version=move.body.to_version or move.body.from_version,
+                   **fields)
+
+
+def move_envelope(model: str, claim: str, body: Mapping[str, Any], signer: keys.Signer | None = None) -> dsse.Envelope:
+    """Sign a move by what its claim says. Raises ConfigError without a key."""
+    signer = signer or own_signer()
+    said = stage_move.SignedMove(model=model, claim=claim, move=stage_move.facts(body), environment=signer.public.name)
+    return stage_move.sign(said, signer)
+
+
+def own_signer() -> keys.Signer:
+    """The key that signs here. Raises ConfigError when there is none."""
+    now = settings.load()
+    return keys.signer(now.model_key, now.environment)
+
+
+def _record(log: "AuditStore", envelope: dsse.Envelope, about: str, body: dict[str, Any], **fields: Any) -> AuditEvent:
+    # Nobody without the key knows the envelope, so nobody takes its id before.
+    event_id = event_id_of("model.signed", body["statement"], about, envelope.digest())
     # Not masked: an envelope with a letter changed is no envelope.
-    body = {"statement": kind, "envelope": envelope.to_json(), "envelope_digest": envelope.digest(), "key": signer.public.text(),
-            "model_digest": predicate.model_digest, **(more or {})}
-    log.append_if_absent(AuditEvent(event_id=event_id, kind="model.signed", occurred_at=datetime.now(UTC), model=predicate.model,
-                                    version=predicate.version, body=body, **fields))
+    body |= {"envelope": envelope.to_json(), "envelope_digest": envelope.digest(), "key": own_signer().public.text()}
+    log.append_if_absent(AuditEvent(event_id=event_id, kind="model.signed", occurred_at=datetime.now(UTC), body=body, **fields))
     found = log.get(event_id)
     assert found is not None  # noqa: S101  it was appended, now or before
     return found.event

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from airgate.audit import signed
+from airgate.audit import signed, stage_chain
 from airgate.contracts.promotion import PRODUCTION
-from airgate.contracts.stages import StageMove
 from airgate.contracts.standard_steps import LIVE_ARGUMENT
-from airgate.errors import PromotionError
+from airgate.errors import PromotionError, SignatureError
 from airgate.runtime import record
 
 __all__ = ["LIVE_ARGUMENT", "check_live", "live_of"]
@@ -17,17 +16,24 @@ def live_of(model: str) -> dict[str, Any] | None:
 
     `signature` is the envelope in which its promotion was signed, {} when it was not; whoever reads the version verifies it.
 
-    Raises AuditError when the log cannot be read.
+    Raises PromotionError when that move is not signed: somebody wrote it into the log. AuditError when the log cannot be read,
+    ConfigError when no key is trusted here.
     """
     log = record.patient_store()
-    newest = log.events(kind="stage.moved", model=model, newest_first=True)
-    moves = (StageMove.model_validate(item.event.body) for item in newest)
-    move = next((move for move in moves if move.stage == PRODUCTION), None)
-    if move is None or move.to_version is None:
+    moves = stage_chain.read(log, model).moves
+    move = next((move for move in reversed(moves) if move.body.stage == PRODUCTION), None)
+    if move is None:
         return None
-    event = signed.promotion_of(log, model, move.to_version, move.request_digest)
-    return {"model": model, "version": move.to_version, "digest": move.model_digest, "data_revision": move.data_revision,
-            "window": move.window, "signature": signed.envelope_of(event) or {}}
+    try:
+        signed.check_move(log, move)
+    except SignatureError as error:
+        raise PromotionError(f"{model}: {error}") from None
+    said = move.body
+    if said.to_version is None:
+        return None
+    event = signed.promotion_of(log, model, said.to_version, said.request_digest)
+    return {"model": model, "version": said.to_version, "digest": said.model_digest, "data_revision": said.data_revision,
+            "window": said.window, "signature": signed.envelope_of(event) or {}}
 
 
 def check_live(live: Any, model: str) -> None:

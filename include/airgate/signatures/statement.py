@@ -9,15 +9,15 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from airgate.contracts import in_toto
 from airgate.contracts.base import Contract
+from airgate.contracts.in_toto import PAYLOAD_TYPE, STATEMENT_TYPE
 from airgate.contracts.manifest import manifest_digest
 from airgate.contracts.step import Digest
 from airgate.errors import SignatureError
 from airgate.signatures import dsse
-from airgate.signatures.keys import Keyring, Signer
+from airgate.signatures.keys import Keyring, PublicKey, Signer
 
-STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-PAYLOAD_TYPE = "application/vnd.in-toto+json"
 REGISTRATION_TYPE = "https://airgate.io/predicates/registration/v1"
 PROMOTION_TYPE = "https://airgate.io/predicates/promotion/v1"
 
@@ -67,12 +67,8 @@ class Statement(Contract):
 
     def payload(self) -> bytes:
         """The statement's RFC 8785 bytes, as they are signed."""
-        import rfc8785
-
         kind = REGISTRATION_TYPE if isinstance(self.predicate, Registration) else PROMOTION_TYPE
-        subject = [{"name": name, "digest": {"sha256": self.files[name].removeprefix("sha256:")}} for name in sorted(self.files)]
-        return bytes(rfc8785.dumps({"_type": STATEMENT_TYPE, "subject": subject, "predicateType": kind,
-                                    "predicate": self.predicate.model_dump(mode="json")}))
+        return in_toto.payload(self.files, kind, self.predicate.model_dump(mode="json"))
 
     @classmethod
     def parse(cls, payload: bytes) -> "Statement":
@@ -81,7 +77,7 @@ class Statement(Contract):
             record = json.loads(payload)
             if record["_type"] != STATEMENT_TYPE or record["predicateType"] not in _TYPES:
                 raise ValueError(f"{record['_type']!r} with predicate {record['predicateType']!r}")
-            files = {one["name"]: f"sha256:{one['digest']['sha256']}" for one in record["subject"]}
+            files = in_toto.files_of(record)
             predicate = _TYPES[record["predicateType"]].model_validate(record["predicate"])
             statement = cls(files=files, predicate=predicate)
         except (ValueError, TypeError, KeyError, RecursionError, ValidationError) as error:
@@ -97,8 +93,7 @@ class Statement(Contract):
 
 def sign(statement: Statement, signer: Signer) -> dsse.Envelope:
     """Sign a statement. Raises SignatureError when it speaks for another environment than the key."""
-    if statement.predicate.environment != signer.public.name:
-        raise SignatureError(f"a key of '{signer.public.name}' cannot speak for '{statement.predicate.environment}'.")
+    check_voice(statement.predicate.environment, signer)
     return dsse.sign(statement.payload(), PAYLOAD_TYPE, signer)
 
 
@@ -111,12 +106,22 @@ def verify(envelope: Any, keys: Keyring, environment: str | None = None) -> Stat
     """
     payload, key = dsse.verify(envelope if isinstance(envelope, dsse.Envelope) else dsse.read(envelope), PAYLOAD_TYPE, keys)
     statement = Statement.parse(payload)
-    if statement.predicate.environment != key.name:
-        raise SignatureError(f"the statement speaks for '{statement.predicate.environment}', and its key is trusted for "
-                             f"'{key.name}' alone.")
+    check_speaker(statement.predicate.environment, key, environment)
+    return statement
+
+
+def check_voice(spoken_for: str, signer: Signer) -> None:
+    """Let a key sign for its own environment alone. Raises SignatureError."""
+    if spoken_for != signer.public.name:
+        raise SignatureError(f"a key of '{signer.public.name}' cannot speak for '{spoken_for}'.")
+
+
+def check_speaker(spoken_for: str, key: PublicKey, environment: str | None = None) -> None:
+    """Hold the environment that a statement speaks for against its key's, and against `environment`. Raises SignatureError."""
+    if spoken_for != key.name:
+        raise SignatureError(f"the statement speaks for '{spoken_for}', and its key is trusted for '{key.name}' alone.")
     if environment is not None and key.name != environment:
         raise SignatureError(f"it was signed for '{key.name}', and this is '{environment}' (AIRGATE_ENVIRONMENT).")
-    return statement
 
 
 def check_files(statement: Statement, files: Mapping[str, str]) -> None:
