@@ -201,9 +201,11 @@ def context() -> Context:
     """What Airflow gives to a task's `execute`."""
 
     def make(flow: str, task: str, *, run: str = "run1", user: str | None = None, attempt: int = 1,
-             payloads: list[dict[str, Any]] | None = None, params: dict[str, Any] | None = None) -> dict[str, Any]:
+             payloads: list[dict[str, Any]] | None = None, params: dict[str, Any] | None = None,
+             emitted_by: tuple[str, str, str] | None = (f"{MODEL}_validation", "v1", "verdict")) -> dict[str, Any]:
         pushed: dict[str, Any] = {}
-        events = [SimpleNamespace(extra=payload, timestamp=datetime(2026, 1, 9, 0, n, tzinfo=UTC))
+        source = dict(zip(("source_dag_id", "source_run_id", "source_task_id"), emitted_by or (None, None, None), strict=True))
+        events = [SimpleNamespace(extra=payload, timestamp=datetime(2026, 1, 9, 0, n, tzinfo=UTC), **source)
                   for n, payload in enumerate(payloads or [])]
         return {
             "ti": SimpleNamespace(dag_id=f"{MODEL}_{flow}", run_id=run, task_id=task, try_number=attempt, map_index=-1,

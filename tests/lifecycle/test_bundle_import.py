@@ -262,6 +262,29 @@ def test_the_command_starts_the_import(there: Installation, bundle: Path, airflo
     assert "start the DAG" in capsys.readouterr().out
 
 
+@pytest.mark.attack("a bundle is imported in nobody's name")
+@pytest.mark.parametrize(("user", "said"), [("airgate", "by a service account"), ("svc-ci", "by a service account"),
+                                            (None, r"by no person \(asset\)")])
+def test_a_person_imports(bundle: Path, there: Installation, context: Context, user: str | None, said: str) -> None:
+    operator, digest = TakeBundle(task_id="take", spec=spec()), stored(bundle)
+    with pytest.raises(AirflowFailException, match=f"started {said}, so nobody's name .* under your own name; the bundle"):
+        operator.execute(context("bundle_import", "take", run="i1", user=user, params={"bundle": digest}))
+    assert not there.log.events(kind="bundle.imported")
+    assert take(context, digest, run="i2")["model_digest"]
+
+
+def test_the_command_does_not_start_it_as_a_service(
+        there: Installation, bundle: Path, airflow: tuple[str, list[tuple[str, bytes]]], monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    address, asked = airflow
+    for name, value in {"AIRFLOW_API": address, "API_USER": "svc-ci", "API_PASSWORD": "x"}.items():
+        monkeypatch.setenv(f"AIRGATE_{name}", value)
+    assert main(["bundle", "import", str(bundle)]) == 2
+    said = capsys.readouterr().err
+    assert "AIRGATE_API_USER is 'svc-ci', a service account by people.yaml, and whoever imports a version asks for it" in said
+    assert f"start the DAG {MODEL}_bundle_import in Airflow" in said and not asked
+
+
 def test_the_command_refuses_and_records_it(there: Installation, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
                                             monkeypatch: pytest.MonkeyPatch) -> None:
     bad = tmp_path / "bad.zip"

@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from tests.lifecycle.conftest import MODEL, REPORT, Context, House
 
 from airgate.contracts.model_spec import ModelSpec
-from airgate.contracts.payloads import GateResult, Verdict
+from airgate.contracts.payloads import Candidate, GateResult, Verdict
 from airgate.contracts.promotion import PromotionRequest
 from airgate.errors import AuditError, PromotionError
 from airgate.lifecycle.moves import Unsettled
@@ -22,11 +22,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::R
 
 
 def judged(house: House, spec: ModelSpec, version: str = "1", run: str = "t1", passed: bool = True, actor: str = "mia",
-           production: str | None = None) -> str:
-    """A training and its verdict in the log; gives the verdict's event id."""
+           production: str | None = None, candidate: Candidate | None = None) -> str:
+    """A training, unless its candidate is given, and its verdict in the log; gives the verdict's event id."""
     from airgate.audit.event import Actor, TaskRef, task_event
 
-    verdict = Verdict(candidate=house.trained(spec, version, run, actor), passed=passed, evaluation_digest=REPORT,
+    verdict = Verdict(candidate=candidate or house.trained(spec, version, run, actor), passed=passed, evaluation_digest=REPORT,
                       production_version=production,
                       gates=[GateResult(name="metric.roc_auc", passed=passed, evidence="0.98")])
     event = task_event("gate.verdict", TaskRef(dag_id=f"{MODEL}_validation", run_id=f"v-{run}", task_id="verdict", try_number=1),

@@ -8,6 +8,7 @@ from tests.lifecycle.test_promotion import judged, live, requested, tasks
 
 from airgate.audit.event import Actor
 from airgate.contracts.model_spec import ModelSpec
+from airgate.errors import PromotionError
 from airgate.governance import manual
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -22,10 +23,10 @@ def by_hand(house: House, method: str, path: str, body: Any, user: str = "ana") 
     house.log.append_many(manual.events(request, Actor(kind="user", name=user), "1", body))
 
 
-def decided(house: House, spec: ModelSpec, context: Context, event_id: str) -> dict[str, Any]:
+def decided(house: House, spec: ModelSpec, context: Context, event_id: str, **trigger: Any) -> dict[str, Any]:
     """Ask, let ana and omar approve, apply."""
     request, apply = tasks(spec)
-    text = request.execute(context("promotion", "request", payloads=[{"event_id": event_id}]))
+    text = request.execute(context("promotion", "request", payloads=[{"event_id": event_id}], **trigger))
     house.answer("ml_engineer", "ana", text)
     house.answer("risk_officer", "omar", text)
     return apply.execute(context("promotion", "apply"))
@@ -55,4 +56,54 @@ def test_what_touched_other_runs_or_was_before_asks_for_nothing(house: House, sp
     event_id = judged(house, spec)
     by_hand(house, "POST", f"{TRAINING}/dagRuns/t0/clear", NOW)
     by_hand(house, "POST", "/api/v2/dags/weather/clearTaskInstances", NOW)
+    assert decided(house, spec, context, event_id)["outcome"] == "applied"
+
+
+POST = ("POST", "/api/v2/assets/events", {"asset_id": 1, "extra": {}})
+
+
+@pytest.mark.attack("an approval: by whoever posted the asset event that asks")
+def test_whoever_posts_the_verdicts_asset_event_asked(house: House, spec: ModelSpec, context: Context) -> None:
+    event_id = judged(house, spec)
+    by_hand(house, *POST)
+    by_hand(house, *POST, user="svc-data")
+    assert decided(house, spec, context, event_id, emitted_by=None)["reasons"] == [
+        "ml_engineer: ana asked for this promotion and cannot approve it"]
+    assert requested(house).requesters == ["asset:diagnosis_classifier_promotion", "user:ana", "user:mia"]
+
+
+@pytest.mark.attack("an approval: by whoever posted the asset event that has a version judged")
+def test_whoever_posts_the_candidates_asset_event_asked(house: House, spec: ModelSpec, context: Context) -> None:
+    candidate = house.trained(spec)
+    by_hand(house, *POST)
+    event_id = judged(house, spec, candidate=candidate)
+    assert decided(house, spec, context, event_id)["reasons"] == [
+        "ml_engineer: ana asked for this promotion and cannot approve it"]
+
+
+@pytest.mark.attack("a request is made in nobody's name")
+@pytest.mark.parametrize("users", [[], ["svc-data"]])
+def test_a_request_has_a_persons_name(house: House, spec: ModelSpec, context: Context, users: list[str]) -> None:
+    event_id = judged(house, spec)
+    for user in users:
+        by_hand(house, *POST, user=user)
+    with pytest.raises(PromotionError, match=r"posted by hand started this run, and the audit log has no person who posted one "
+                                             r"since\. .*: start this DAG by hand\."):
+        decided(house, spec, context, event_id, emitted_by=None)
+    assert house.kinds()[0] == "gate.verdict" and "promotion.requested" not in house.kinds()
+
+
+@pytest.mark.attack("an approval: by whoever marked another validation, so that it asks")
+def test_whoever_changed_the_run_that_led_here_asked(house: House, spec: ModelSpec, context: Context) -> None:
+    event_id = judged(house, spec)
+    house.succeeded(f"{MODEL}_validation", "v-old", "verdict", {"state": "success"}, "ana", "manual.change", "listener")
+    led = (f"{MODEL}_validation", "v-old", "verdict")
+    assert decided(house, spec, context, event_id, emitted_by=led)["reasons"] == [
+        "ml_engineer: ana asked for this promotion and cannot approve it"]
+
+
+def test_what_is_posted_while_tasks_lead_here_asks_for_nothing(house: House, spec: ModelSpec, context: Context) -> None:
+    by_hand(house, *POST)
+    event_id = judged(house, spec)
+    by_hand(house, *POST)
     assert decided(house, spec, context, event_id)["outcome"] == "applied"

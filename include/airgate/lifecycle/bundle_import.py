@@ -11,14 +11,14 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from airgate import settings
-from airgate.audit.event import AuditEvent, TaskRef, event_id_of
+from airgate.audit.event import Actor, AuditEvent, TaskRef, event_id_of
 from airgate.contracts.bundle import ImportedFrom
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.payloads import Candidate, Verdict
 from airgate.contracts.step import ArtifactRef
 from airgate.encryption import at_rest
 from airgate.errors import ArtifactError, BundleError, GateError
-from airgate.governance import carried_gates
+from airgate.governance import carried_gates, identities
 from airgate.lifecycle import bundle_check, bundle_sources, recording
 from airgate.lifecycle.bundle_check import Checked
 from airgate.lifecycle.bundle_origin import origin_of, stored_at
@@ -45,8 +45,9 @@ class TakeBundle(BaseOperator):
         self.spec = spec
 
     def execute(self, context: Any) -> dict[str, Any]:
-        """Verify and record. Raises AirflowFailException, which no retry follows, when the bundle is refused."""
+        """Verify and record. Raises AirflowFailException, which no retry follows, when the bundle or who offers it is refused."""
         digest = str(context["params"].get(BUNDLE_PARAM) or "")
+        check_importer(recording.actor_of(context))
         try:
             event = self._take(context, digest)
         except BundleError as error:
@@ -81,6 +82,17 @@ class TakeBundle(BaseOperator):
     def _refuse(self, context: Any, digest: str, error: BundleError) -> None:
         body = {"bundle": digest[:100], "reason": error.reason, "message": str(error)[:2000]}
         recording.record(context, "bundle.refused", self.spec.name, None, body, once=("try", str(context["ti"].try_number)))
+
+
+def check_importer(actor: Actor) -> None:
+    """Hold that a person started the import: whoever imports a version asks for it, and cannot approve it.
+
+    Raises AirflowFailException for anybody else, before the bundle is taken, so that it can be offered again.
+    """
+    if actor.kind != "user" or identities.load(settings.load().people).is_service(actor.name):
+        kind = "a service account" if actor.kind == "user" else f"no person ({actor.kind})"
+        raise AirflowFailException(f"this import was started by {kind}, so nobody's name would stand behind the request that "
+                                   "comes of it. Start this DAG again under your own name; the bundle was not taken.")
 
 
 def imported_event(context: Any, checked: Checked, ref: ArtifactRef) -> AuditEvent:

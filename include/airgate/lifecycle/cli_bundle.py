@@ -15,6 +15,7 @@ from airgate.audit.store import AuditStore
 from airgate.contracts.model_spec import SPEC_FILE
 from airgate.contracts.runs import dag_id
 from airgate.errors import AirgateError, BundleError, ConfigError
+from airgate.governance import identities
 from airgate.lifecycle import bundle_check, bundle_sources
 from airgate.lifecycle.bundle_check import Checked
 from airgate.settings import Settings
@@ -87,6 +88,9 @@ def _start(now: Settings, dag: str, digest: str, *, start: bool) -> None:
         return
     try:
         with AirflowApi.from_environment(now.airflow_api) as api:
+            if identities.load(now.people).is_service(api.user):
+                raise ConfigError(f"AIRGATE_API_USER is '{api.user}', a service account by people.yaml, and whoever imports a "
+                                  "version asks for it: sign in as that person")
             made = api.post(f"dags/{dag}/dagRuns", {"logical_date": None, "conf": {"bundle": digest}})
     except (httpx.HTTPError, ConfigError) as error:
         raise AirgateError(f"the import was not started: {error}. The bundle is in the store: {by_hand}") from None

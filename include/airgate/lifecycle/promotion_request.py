@@ -8,19 +8,18 @@ from urllib.parse import quote, urlsplit
 from airflow.sdk import BaseOperator
 
 from airgate import settings
-from airgate.audit.event import PEOPLE, AuditEvent
+from airgate.audit.event import AuditEvent
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.payloads import Candidate, Verdict
 from airgate.contracts.promotion import PRODUCTION, PromotionRequest
-from airgate.contracts.runs import RETRAINING_RUN, dag_id
+from airgate.contracts.runs import dag_id
 from airgate.contracts.stages import DEVELOPMENT
 from airgate.errors import PromotionError
 from airgate.governance import identities, stages
 from airgate.governance.promotion import impossible, strangers
 from airgate.lifecycle import notify, people, recording, reports, sign
-from airgate.lifecycle.bundle_origin import trained_by
-from airgate.lifecycle.candidate import REGISTER_TASK
 from airgate.lifecycle.request_text import body_of, statements_of, subject_of
+from airgate.lifecycle.requesters import who_asked
 
 # An approval given in the last minute must still be usable when the machine was down for a night.
 GRACE = timedelta(hours=24)
@@ -59,7 +58,8 @@ class RequestPromotion(BaseOperator):
     def _request(self, context: Any, event: AuditEvent, verdict: Verdict, place: stages.Stages) -> PromotionRequest:
         candidate, rules, now = verdict.candidate, self.spec.promotion, datetime.now(UTC)
         environment, evidence = settings.load().environment, reports.collect(event, verdict)
-        who, requesters = identities.load(settings.load().people), who_asked(candidate, event, context)
+        who = identities.load(settings.load().people)
+        requesters = who_asked(candidate, event, context, who)
         never = "; ".join(impossible(rules, who))
         if never:
             raise PromotionError(f"{self.spec.name}: {never}. Correct model.yaml, or the people file.")
@@ -183,27 +183,3 @@ def links_of(candidate: Candidate) -> dict[str, str]:
                                           f"{quote(candidate.version, safe='')}")
     base = urlsplit(conf.get("api", "base_url", fallback="/")).path.rstrip("/")
     return {**found, "all records of the model": f"{base}/airgate/?model={model}"}
-
-
-def who_asked(candidate: Candidate, verdict: AuditEvent, context: Any) -> list[str]:
-    """Everyone with a hand in it: who started or changed the training and the validation, posted the drift, started this run.
-
-    Of a version from another installation: who imported it, and who trained it there.
-
-    Raises PromotionError when the log does not know the training.
-    """
-    training = dag_id(candidate.model, candidate.flow)
-    trained = recording.newest_success(training, REGISTER_TASK, run_id=candidate.training_run)
-    if trained is None:
-        raise PromotionError(f"the audit log has no training run {candidate.training_run!r}: nobody can say who trained "
-                             f"{candidate.model} version {candidate.version}, so nobody can be kept from approving it.")
-    actors = [trained.actor, recording.actor_of(context), *trained_by(candidate)]
-    runs = [(training, candidate.training_run)]
-    if verdict.task is not None:
-        runs.append((verdict.task.dag_id, verdict.task.run_id))
-    for dag, run in runs:
-        actors += [actor for actor in recording.actors(dag, run) if actor.kind in PEOPLE]
-    drift = recording.by_id(candidate.training_run.removeprefix(RETRAINING_RUN))
-    if drift is not None and drift.actor.kind in PEOPLE:
-        actors.append(drift.actor)
-    return sorted({recording.actor_text(actor) for actor in actors})

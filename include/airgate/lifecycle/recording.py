@@ -49,12 +49,15 @@ def record(context: Any, kind: Kind, model: str, version: str | None, body: dict
     return event
 
 
+def triggers(context: Any) -> list[Any]:
+    """The asset events that started this run, as Airflow gives them, oldest first; empty when it was started by hand."""
+    events = context.get("triggering_asset_events") or {}
+    return sorted((event for asset in events for event in events[asset]), key=lambda event: event.timestamp)
+
+
 def payloads(context: Any) -> list[dict[str, Any]]:
     """Extras of the asset events that started this run, oldest first; empty when it was started by hand."""
-    events = context.get("triggering_asset_events") or {}
-    found = [event for asset in events for event in events[asset]]
-    found.sort(key=lambda event: event.timestamp or datetime.min.replace(tzinfo=UTC))
-    return [dict(event.extra or {}) for event in found]
+    return [dict(event.extra or {}) for event in triggers(context)]
 
 
 def emit(context: Any, outlets: Sequence[Any], payload: dict[str, Any]) -> None:
@@ -97,6 +100,24 @@ def actors(dag_id: str, run_id: str) -> list[Actor]:
     by_hand = log.events(kind="manual.change", after=own[0].seq) if own else []
     also = [item for item in by_hand if touched.may_have_touched(item.event.body, dag_id, run_id)]
     return [item.event.actor for item in (*own, *also)]
+
+
+def posters(since: datetime, until: datetime | None = None, *, after: AuditEvent | None = None) -> list[Actor]:
+    """Whoever posted an asset event by hand between two moments, both included.
+
+    `after` is an event that the log had before; it makes the search shorter.
+    """
+    log = store()
+    known = log.get(after.event_id) if after else None
+    found = log.events(kind="manual.change", after=known.seq if known else None)
+    return [item.event.actor for item in found if item.event.body.get("change") == "asset.event"
+            and since <= item.event.occurred_at and (until is None or item.event.occurred_at <= until)]
+
+
+def began(dag_id: str, run_id: str) -> datetime | None:
+    """When the first thing on record happened in a DAG run, None where there is nothing."""
+    found = store().events(dag_id=dag_id, run_id=run_id, limit=1)
+    return found[0].event.occurred_at if found else None
 
 
 def approvals(model: str, run_id: str) -> list[Approval]:
