@@ -14,13 +14,15 @@ from tests.lifecycle.test_promotion import promote
 
 from airgate import settings
 from airgate.audit import signed
-from airgate.audit.event import Actor, AuditEvent, event_id_of
+from airgate.audit.event import Actor, AuditEvent, TaskRef, event_id_of, task_event
+from airgate.audit.registry_changes import Change, found_event
 from airgate.contracts.model_spec import ModelSpec
-from airgate.errors import ConfigError, PromotionError, SignatureError
+from airgate.contracts.standard_steps import LOAD
+from airgate.errors import ConfigError, GateError, PromotionError, SignatureError
 from airgate.lifecycle import sign
 from airgate.lifecycle.live import LiveModelOperator
 from airgate.lifecycle.model_verification import Verification, trusted, verify_version
-from airgate.runtime.live import check_live, live_of
+from airgate.runtime.live import check_live
 from airgate.signatures import keys, private_key, statement
 from airgate.signatures.statement import Promotion, Registration, Statement
 
@@ -106,13 +108,36 @@ def test_an_erased_approver_breaks_no_proof(promoted: House) -> None:
     assert "approved by ana (ml_engineer) and erased:" in found.lines()[4]
 
 
-def test_what_was_handed_to_a_step_is_held_against_the_log(promoted: House) -> None:
-    given = live_of(MODEL)
-    check_live(given, MODEL)
+def test_what_was_handed_to_a_step_is_held_against_the_log(promoted: House, spec: ModelSpec, context: Context) -> None:
+    given, ti = live(spec, context), context("batch_inference", "predict")["ti"]
+    check_live(given, MODEL, ti)
     later = {"start": "2026-01-09", "end": "2026-01-10"}
     for name, forged in (("version", "2"), ("digest", "sha256:" + "f" * 64), ("window", later), ("signature", {})):
         with pytest.raises(PromotionError, match="changed by hand"):
-            check_live({**(given or {}), name: forged}, MODEL)
+            check_live({**given, name: forged}, MODEL, ti)
+
+
+@pytest.mark.attack("the task that verifies is marked as a success, with an XCom of an earlier run")
+def test_a_step_scores_with_nothing_that_this_run_did_not_verify(promoted: House, spec: ModelSpec, context: Context) -> None:
+    given, later = live(spec, context), context("batch_inference", "predict", run="run2")["ti"]
+    said = (f"no task of this run has verified version 1 of {MODEL}: a task that was marked as a success did not look. Clear the "
+            "task 'live_model' and let it run.")
+    with pytest.raises(PromotionError) as caught:
+        check_live(given, MODEL, later)
+    assert str(caught.value) == said
+    body = {"live": {"version": "1", "digest": DIGEST}}
+    promoted.succeeded(f"{MODEL}_batch_inference", "run2", "live_model", body, source="callback")
+    with pytest.raises(PromotionError, match="did not look"):
+        check_live(given, MODEL, later)
+
+
+def test_a_version_that_is_lost_after_it_was_verified_is_not_scored(
+        promoted: House, spec: ModelSpec, context: Context) -> None:
+    given, ti = live(spec, context), context("batch_inference", "predict")["ti"]
+    lost = Change("version.deleted", MODEL, "1", DIGEST)
+    promoted.log.append(found_event(lost, "none", None, occurred_at=datetime.now(UTC), source="operator"))
+    with pytest.raises(PromotionError, match=r"registry.changed\). Nothing is scored with it\."):
+        check_live(given, MODEL, ti)
 
 
 def test_a_version_of_an_earlier_release_must_be_signed_first(house: House, spec: ModelSpec, context: Context) -> None:
@@ -169,6 +194,16 @@ def test_a_success_by_hand_is_not_signed(house: House, spec: ModelSpec, context:
     assert event.body["model_digest"] == DIGEST and event.body["key"] == own_signer().public.text()
     said = statement.verify(event.body["envelope"], trusted())
     assert said.predicate.tags["airgate.training_run"] == "t9" and said.predicate.source == house.source("1")
+
+
+def test_a_version_that_names_other_data_than_was_read_is_not_signed(house: House, spec: ModelSpec, context: Context) -> None:
+    house.trained(spec, signed=False)
+    again = TaskRef(dag_id=f"{MODEL}_training", run_id="t1", task_id="load_window", try_number=2)
+    house.log.append(task_event("task.succeeded", again, source="operator", actor=Actor(kind="user", name="mia"), model=MODEL, body={
+        "function": LOAD, "facts": {"data_revision": "beef", "data_hash": "d"}}))
+    with pytest.raises(GateError, match="by the audit log airgate.steps.load:load_window of run t1 read 'beef'"):
+        sign.SignOperator(task_id="sign", spec=spec).execute(context("training", "sign", run="t1"))
+    assert house.log.events(kind="model.signed") == []
 
 
 def test_a_changed_manifest_is_not_signed(house: House, spec: ModelSpec) -> None:

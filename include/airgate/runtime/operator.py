@@ -111,7 +111,7 @@ class StepTask:
         for result in upstream.values():
             facts = {**result.facts, **facts}
         if LIVE_ARGUMENT in self.json_inputs and self.plan.spec is not None:
-            check_live(self.json_inputs[LIVE_ARGUMENT], self.plan.spec.name)
+            check_live(self.json_inputs[LIVE_ARGUMENT], self.plan.spec.name, context["ti"])
         parameters = {**self.parameters, **self.json_inputs}
         if self.plan.function.startswith(IMPORT_STEPS) and self.plan.spec is not None:
             check_bundle(parameters.get(BUNDLE_ARGUMENT), self.plan.spec.name)
