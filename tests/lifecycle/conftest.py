@@ -24,6 +24,7 @@ from airgate.authoring.catalog import model
 from airgate.contracts.manifest import manifest_bytes, manifest_digest
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.payloads import Candidate
+from airgate.contracts.standard_steps import CHECK, LOAD
 from airgate.contracts.step import Window
 from airgate.governance.promotion import headline
 from airgate.lifecycle import sign
@@ -112,7 +113,9 @@ class House:
                               mlflow_run_id="r", training_run=run)
         dag = f"{MODEL}_training"
         self.succeeded(dag, run, "train", {"gates_hash": spec.gates.fingerprint()}, actor, "task.started")
-        self.succeeded(dag, run, "check", {"attachments": {"data_check.json": REPORT}}, actor)
+        read = {"data_revision": candidate.data_revision, "data_hash": candidate.data_hash}
+        self.succeeded(dag, run, "load_window", {"function": LOAD, "facts": read}, actor)
+        self.succeeded(dag, run, "check", {"function": CHECK, "facts": read, "attachments": {"data_check.json": REPORT}}, actor)
         uri = self.stored_at(self.stored(manifest_bytes(FILES))).as_uri()
         stored = {"uri": uri, "digest": DIGEST, "kind": "model", "size": 9}
         self.succeeded(dag, run, "train", {"output": stored}, actor)

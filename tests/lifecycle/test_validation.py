@@ -5,12 +5,14 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
 from tests.lifecycle.conftest import DIGEST, MODEL, Context, House
+from tests.lifecycle.moved import moved
 
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.payloads import Candidate
+from airgate.contracts.standard_steps import COMPARE
 from airgate.errors import ArtifactError, GateError
 from airgate.lifecycle.candidate import CandidateOperator
-from airgate.lifecycle.verdict import COMPARE, VerdictOperator
+from airgate.lifecycle.verdict import VerdictOperator
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 SOUND = {"value": 0.98, "low": 0.96, "high": 0.99}
@@ -52,10 +54,18 @@ def test_the_candidate_is_what_the_log_says_not_what_the_payload_says(house: Hou
 def test_started_by_hand_it_takes_the_newest_candidate(house: House, spec: ModelSpec, context: Context) -> None:
     house.trained(spec, "1", "t1")
     house.trained(spec, "2", "t2")
-    house.registry.set_alias(MODEL, "production", "1")
+    moved(house, f"{MODEL}_promotion", "p", {"to_version": "1", "model_digest": DIGEST})
     found = CandidateOperator(task_id="candidate", spec=spec).execute(context("validation", "candidate", user="mia"))
     assert found["candidate"]["version"] == "2"
     assert found["production"] == {"model": MODEL, "version": "1", "digest": DIGEST}
+
+
+@pytest.mark.attack("validation: MLflow's alias is moved to a version of somebody's own, so that it is fetched for comparison")
+def test_what_is_in_production_the_log_says_not_mlflow(house: House, spec: ModelSpec, context: Context) -> None:
+    house.trained(spec)
+    house.registry.set_alias(MODEL, "production", "2")
+    found = CandidateOperator(task_id="candidate", spec=spec).execute(context("validation", "candidate", user="mia"))
+    assert (found["production"], found["signatures"]["production"]) == ({}, {})
 
 
 @pytest.mark.parametrize("run", ["unknown", "", "'; drop table events; --"])
@@ -124,8 +134,8 @@ def test_evidence_about_something_else_than_the_log_says(
 
 
 def test_production_cannot_be_left_out_of_the_comparison(house: House, spec: ModelSpec, context: Context) -> None:
-    house.succeeded(f"{MODEL}_promotion", "p", "apply", {
-        "to_version": "1", "model_digest": DIGEST, "data_revision": "c", "window": {}}, kind="stage.moved")
+    moved(house, f"{MODEL}_promotion", "p", {
+        "to_version": "1", "model_digest": DIGEST, "data_revision": "c", "window": {}})
     compared(house, evidence(), house.trained(spec))
     with pytest.raises(GateError, match="was given another production"):
         verdict_task(spec).execute(context("validation", "verdict"))

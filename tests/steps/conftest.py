@@ -33,7 +33,7 @@ class Summary(Contract):
 
 def make(rows: int, ctx: StepContext) -> pd.DataFrame:
     ctx.log_metric("rows", rows)
-    ctx.fact("data_revision", "abc")
+    ctx.fact("revision", "abc")
     report = ctx.workdir / "report.html"
     report.write_text("<p>made</p>")
     ctx.attach("report.html", report)

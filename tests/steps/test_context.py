@@ -69,3 +69,14 @@ def test_facts_are_text_and_progress_is_a_line(context, capsys):
     assert capsys.readouterr().out == "half done\n"
     with pytest.raises(StepError, match="needs a name"):
         context.fact("", "x")
+
+
+@pytest.mark.parametrize("name", ["data_revision", "data_hash"])
+def test_which_data_it_was_only_the_standard_steps_say(make_call, tmp_path, name):
+    with pytest.raises(StepError) as caught:
+        StepContext(make_call("train"), tmp_path).fact(name, "c0ffee")
+    assert str(caught.value) == (f"fact '{name}': only the step that loads the rows says which they are, and it has said so "
+                                 "already. Choose another name.")
+    standard = StepContext(make_call("airgate.steps.load:load_window"), tmp_path)
+    standard.fact(name, "c0ffee")
+    assert standard.facts == {name: "c0ffee"}

@@ -51,9 +51,9 @@ def test_names_and_facts_keep_no_secret(context: StepContext) -> None:
     context.log_metric("score of token=CANARY", 1.0)
     context.fact("api_token", "CANARY")
     context.fact("source", "s3://k:CANARY@bucket")
-    context.fact("data_revision", "c0ffee")
+    context.fact("revision", "c0ffee")
     assert context.metrics == {"score of token=***": 1.0}
-    assert context.facts == {"api_token": "***", "source": "s3://***@bucket", "data_revision": "c0ffee"}
+    assert context.facts == {"api_token": "***", "source": "s3://***@bucket", "revision": "c0ffee"}
 
 
 def test_an_attachment_with_a_credential_for_a_name_is_refused(context: StepContext, tmp_path: Path) -> None:

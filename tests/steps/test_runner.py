@@ -31,13 +31,13 @@ def test_a_chain_of_steps(make_call, capsys):
     assert (code, made.failure) == (0, None)
     assert made.output.kind == "table"
     assert made.metrics == {"rows": 4.0}
-    assert made.facts == {"data_revision": "abc"}
+    assert made.facts == {"revision": "abc"}
     assert made.attachments["report.html"].size == len("<p>made</p>")
     assert made.environment["python"] == ".".join(map(str, sys.version_info[:3]))
     assert {"fetch", "call", "store", "log"} <= set(made.seconds)
     code, summed = run(make_call("total", inputs={"data": made.output}, facts=made.facts, scale=2))
     assert (code, summed.value, summed.output.kind) == (0, {"sum": 12}, "json")
-    assert summed.facts == {"data_revision": "abc"}, "facts flow on"
+    assert summed.facts == {"revision": "abc"}, "facts flow on"
     _, contract = run(make_call("summary", inputs={"data": made.output}))
     assert contract.value == {"total": 6, "mean": 0.5}
     assert run(make_call("read_summary", inputs={"found": contract.output}))[1].value == 6

@@ -56,7 +56,7 @@ def test_steps_share_one_run(run, uri):
     assert found.data.metrics == {"rows": 3.0}
     tags = {name: value for name, value in found.data.tags.items() if name.startswith("airgate.")}
     assert tags == {"airgate.dag_id": "toy_training", "airgate.run_id": "test_steps_share_one_run", "airgate.image": "local",
-                    "airgate.code_version": "c0ffee", "airgate.actor": "user:ana", "airgate.fact.data_revision": "abc"}
+                    "airgate.code_version": "c0ffee", "airgate.actor": "user:ana", "airgate.fact.revision": "abc"}
     [dataset] = found.inputs.dataset_inputs
     assert dataset.dataset.name == "data"
     assert made.output.digest[7:].startswith(dataset.dataset.digest)

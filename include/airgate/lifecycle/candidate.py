@@ -4,13 +4,13 @@ from typing import Any
 
 from airflow.sdk import BaseOperator
 
-from airgate import settings
 from airgate.audit import signed
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.payloads import Candidate
 from airgate.contracts.runs import dag_id
 from airgate.errors import GateError
 from airgate.lifecycle import recording
+from airgate.runtime.live import live_of
 
 REGISTER_TASK = "register"
 
@@ -19,8 +19,9 @@ class CandidateOperator(BaseOperator):
     """Finds the candidate that an asset event names, or the newest one when the DAG was started by hand.
 
     An asset event can be posted by anyone who may write assets, so its payload only says where to look: what counts is
-    the output that training's `register` task left in the audit log. Gives {"candidate": ..., "production": ...,
-    "signatures": envelopes of their registrations}, each under its own XCom key too.
+    the output that training's `register` task left in the audit log. What is in production the log says too: whoever may write
+    to MLflow could move its alias to a version of their own, which would then be fetched. Gives {"candidate": ...,
+    "production": ..., "signatures": envelopes of their registrations}, each under its own XCom key too.
     """
 
     airgate_role = "candidate"
@@ -31,19 +32,17 @@ class CandidateOperator(BaseOperator):
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Give the candidate and the version in production. Raises GateError when the log knows no such candidate."""
-        from airgate.registry.versions import Registry
-
         recorded = candidate_of(self.spec, recording.payloads(context))
-        live = Registry(settings.load().mlflow_uri).live(self.spec.name)
+        live = live_of(self.spec.name)
         found: dict[str, Any] = {
             "candidate": recorded.model_dump(mode="json"),
             # empty, not None: Airflow takes an XCom that is None for one that is missing
-            "production": {"model": live.model, "version": live.version, "digest": live.digest} if live else {},
-            "signatures": signatures(recorded.model, candidate=recorded.version, production=live.version if live else None),
+            "production": {key: live[key] for key in ("model", "version", "digest")} if live else {},
+            "signatures": signatures(recorded.model, candidate=recorded.version, production=live["version"] if live else None),
         }
         for key, value in found.items():
             context["ti"].xcom_push(key=key, value=value)
-        self.log.info("candidate is version %s, production is version %s", recorded.version, live.version if live else "none")
+        self.log.info("candidate is version %s, production is version %s", recorded.version, live["version"] if live else "none")
         return found
 
 

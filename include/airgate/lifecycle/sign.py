@@ -20,12 +20,14 @@ from airgate.contracts.manifest import manifest_digest
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.payloads import Candidate
 from airgate.contracts.promotion import PromotionRequest
+from airgate.contracts.runs import dag_id
 from airgate.contracts.step import ArtifactRef
 from airgate.contracts.version_tags import version_tags
 from airgate.encryption import at_rest
 from airgate.errors import PromotionError, SignatureError
 from airgate.lifecycle import recording
 from airgate.lifecycle.candidate import REGISTER_TASK
+from airgate.lifecycle.data_read import check_data
 from airgate.runtime import record as step_record
 from airgate.signatures import dsse, keys, stage_move, statement
 from airgate.signatures.statement import Promotion, Registration, Statement
@@ -45,17 +47,21 @@ class SignOperator(BaseOperator):
         self.spec = spec
 
     def execute(self, context: Any) -> dict[str, Any]:
-        """Record `model.signed`. Raises SignatureError when this run registered nothing, ConfigError without a key."""
+        """Record `model.signed`. Raises SignatureError when this run registered nothing, GateError when the version names other
+        data than was read for it, ConfigError without a key."""
         log = recording.store()
         registered = recording.newest_success(context["ti"].dag_id, REGISTER_TASK, run_id=context["ti"].run_id)
         if registered is None:
             raise SignatureError(f"the audit log has no success of '{REGISTER_TASK}' from this run, so there is nothing to sign. "
                                  "A task that was marked by hand registers nothing: clear it and let it run.")
+        candidate = candidate_in(registered)
+        if context["ti"].dag_id == dag_id(self.spec.name, "training"):  # what an import names, its bundle's signature vouches for
+            check_data(candidate)
         event = sign_registration(log, registered, **by(context))
         self.log.info("version %s is signed by %s", event.version, event.body["key"])
-        candidate: dict[str, Any] = candidate_in(registered).model_dump(mode="json")
-        recording.emit(context, self.outlets, candidate)
-        return candidate
+        payload: dict[str, Any] = candidate.model_dump(mode="json")
+        recording.emit(context, self.outlets, payload)
+        return payload
 
 
 def by(context: Any) -> dict[str, Any]:

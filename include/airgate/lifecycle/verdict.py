@@ -14,6 +14,7 @@ from airgate.governance import gates
 from airgate.lifecycle import recording
 from airgate.lifecycle.bundle_origin import origin_of
 from airgate.lifecycle.candidate import candidate_of
+from airgate.lifecycle.data_read import check_data
 from airgate.lifecycle.evidence import EvidenceOperator
 from airgate.runtime.live import live_of
 
@@ -27,6 +28,7 @@ class VerdictOperator(EvidenceOperator):
         evidence = recording.output_of(event)
         candidate = candidate_of(self.spec, recording.payloads(context))
         check_question(event, candidate, live_of(self.spec.name))
+        check_data(candidate)
         results = gates.judge(candidate, evidence, self.spec.gates, data_check=data_check_of(candidate),
                               gates_at_training=gates_at_training(candidate))
         production = evidence.get("production_version")

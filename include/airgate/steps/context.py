@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from airgate.contracts.model_spec import ModelSpec
+from airgate.contracts.standard_steps import DATA_FACTS, STANDARD
 from airgate.contracts.step import RunContext, StepCall, Window
 from airgate.errors import ContractError, StepError
 from airgate.redaction import masked, redact
@@ -88,9 +89,13 @@ class StepContext:
         """Keep a short text for the record: a revision, a hash. It flows on to the steps that take this output.
 
         What looks like a credential is replaced by ***: a value under a name such as `api_token`, a password in a URL.
+        Raises StepError for an empty name, and for one that only the standard steps may use.
         """
         if not name:
             raise StepError("a fact needs a name.")
+        if name in DATA_FACTS and not self.call.function.startswith(STANDARD):
+            raise StepError(f"fact '{name}': only the step that loads the rows says which they are, and it has said so already. "
+                            "Choose another name.")
         self.facts[redact(name)] = masked(str(value), name)
 
     def attach(self, name: str, path: Path) -> None:

@@ -15,6 +15,7 @@ from mlflow.models import infer_signature
 from mlflow.tracking import MlflowClient
 
 from airgate.contracts.payloads import Candidate
+from airgate.contracts.standard_steps import DATA_FACTS
 from airgate.contracts.version_tags import DAG, DIGEST, RUN, version_tags
 from airgate.encryption.folder import seal_folder
 from airgate.encryption.keys import from_settings
@@ -101,10 +102,10 @@ def _same_as_stored(digest: str, ctx: StepContext) -> None:
 
 def _tags(digest: str, gates_hash: str, ctx: StepContext) -> dict[str, str]:
     facts = ctx.call.facts
-    missing = [name for name in ("data_revision", "data_hash") if not facts.get(name)]
+    missing = [name for name in DATA_FACTS if not facts.get(name)]
     if missing:
         raise ContractError(f"register does not know the training data's {' and '.join(missing)}: no step before it "
-                            "left the fact. Load rows with airgate.steps.load, or leave these facts in your own step.")
+                            "left the fact. Load rows with airgate.steps.load: no other step may leave it.")
     return version_tags(digest=digest, gates_hash=gates_hash, data_revision=facts["data_revision"], data_hash=facts["data_hash"],
                         window=ctx.window, dag_id=ctx.run.dag_id, training_run=ctx.run.run_id)
 
