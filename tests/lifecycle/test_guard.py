@@ -8,6 +8,7 @@ from itertools import count
 from json import dumps
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from tests.audit.conftest import postgres, superuser  # noqa: F401  a fixture
@@ -383,6 +384,48 @@ def test_an_alias_inside_a_move_is_no_finding_and_a_move_that_was_left_is_finish
     assert live.watch().found == []
     assert stages.read(live.log, live.model).state().version == "3"
     assert live.aliases() == {"production": "3"}
+
+
+@pytest.mark.attack("the digest tag of a version is changed while it moves, and the mover is killed")
+def test_a_move_that_was_left_is_finished_once_its_tag_is_put_back(live: Place) -> None:
+    live.train("3")
+    claim(live, "3")
+    live.mlflow.set_model_version_tag(live.model, "3", "airgate.digest", "sha256:forged")
+    seen = live.watch()
+    assert [change.what for change in seen.restored] == ["tags.changed"]
+    assert (live.aliases(), live.tags("3")["airgate.digest"]) == ({"production": "3"}, DIGESTS["3"])
+    assert stages.read(live.log, live.model).state().version == "3"
+
+
+@pytest.mark.attack("a model is made again while one of its versions moves")
+def test_a_move_that_was_left_is_given_up_once_it_is_on_record_that_its_version_was_replaced(live: Place) -> None:
+    live.train("3")
+    claim(live, "3")
+    live.mlflow.delete_registered_model(live.model)
+    live.mlflow.create_registered_model(live.model)
+    for number in (1, 2, 3):
+        live.mlflow.create_model_version(live.model, f"s3://mine/{number}")
+    live.watch()
+    now = stages.read(live.log, live.model)
+    assert (now.claim, now.state().version, len(now.reverted)) == (None, "2", 1)
+    assert live.aliases() == {}
+
+
+@pytest.mark.attack("moves are written into the log: people are told")
+def test_what_somebody_wrote_about_a_stage_is_an_alarm_once(live: Place) -> None:
+    task = {"event_id": uuid4(), "kind": "stage.moved", "occurred_at": NOW, "actor": GUARD, "source": "operator"}
+    live.log.append(AuditEvent(**task, model=live.model, version="1", body={"cause": "hm"}))
+    last = stages.read(live.log, live.model).settled
+    link = stages.settling_id(stages.claim_id(live.model, last))
+    live.log.append(AuditEvent(**{**task, "event_id": link}, model=live.model, version="1",
+                               body={"to_version": "1", "model_digest": DIGESTS["1"], "previous": last}))
+    live.watch()
+    alarms = [item.event.body["what"] for item in live.log.events(kind="audit.alarm", model=live.model)]
+    assert len(alarms) == 2 and "Airgate did not write it, and it counts for nothing" in alarms[0]
+    assert "the promotion of version 1 to production is not signed. Only what Airgate signed moves a stage" in alarms[1]
+    assert live.told[0].forged == alarms
+    live.watch()
+    assert len(live.log.events(kind="audit.alarm", model=live.model)) == 2
 
 
 def test_two_guards_at_once_write_one_record(live: Place) -> None:

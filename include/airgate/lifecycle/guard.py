@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airgate import settings
-from airgate.audit import registrations
+from airgate.audit import registrations, signed
+from airgate.audit.event import AuditEvent, event_id_of
 from airgate.audit.registry_changes import GUARD, Change, Recorded, found_event, records, restored_event
 from airgate.audit.registry_state import RegistryAccount
 from airgate.contracts.stages import STAGE_TAG
-from airgate.errors import AirgateError, AuditError
+from airgate.errors import AirgateError, AuditError, SignatureError
 from airgate.governance import guard, stages
 from airgate.governance.guard import Remedy, View
+from airgate.governance.stages import Stages
 from airgate.lifecycle import notify, recording
 from airgate.lifecycle.moves import Author, Moves, StageRegistry, Unsettled
 
@@ -31,17 +33,21 @@ SHOWN = 20  # lines in one message
 
 @dataclass
 class Watched:
-    """What a guard saw of one model: what is new on record, what was put back, what could not be."""
+    """What a guard saw of one model: what is new on record, what was put back, what could not be.
+
+    `forged` are sentences about events of its stages, new on record, that Airgate did not write.
+    """
 
     model: str
     versions: int = 0
     found: list[tuple[Change, Remedy]] = field(default_factory=list)
     restored: list[Change] = field(default_factory=list)
     failed: list[Change] = field(default_factory=list)
+    forged: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """Say what was found and what is done about it, a line each."""
-        return [f"{change.line()}; {remedy.text}" for change, remedy in self.found]
+        return [*self.forged, *(f"{change.line()}; {remedy.text}" for change, remedy in self.found)]
 
 
 Key = tuple[str, str]
@@ -85,12 +91,13 @@ class Guard:
         for recorded in guard.closed(on_record, found):
             self._append_restored(recorded.change, "it is in MLflow no more", recorded.event_id)
         ids = {key: self._put_on_record(change, remedy, on_record.get(key), seen) for key, (change, remedy) in standing.items()}
+        self._alarm(stages.read(self._log, model), seen)
         try:
             self._put_back(model, standing, ids, seen)
             if left:
                 self._moves.finish(model)
         finally:
-            if seen.found:
+            if seen.lines():
                 self._tell(seen)
         return seen
 
@@ -102,6 +109,22 @@ class Guard:
         self._log.append_if_absent(event)
         seen.found.append((change, remedy))
         return str(event.event_id)
+
+    def _alarm(self, now: Stages, seen: Watched) -> None:
+        """Put on record, once, what somebody wrote into the log about a stage. It moves nothing; people are to ask who it was."""
+        said = {seq: f"event {seq} is about a stage of {now.model} and no link of its chain, or cannot be read: Airgate did not "
+                     "write it, and it counts for nothing" for seq in now.strays}
+        for move in filter(None, (now.state(stage).moved for stage in now.stages)):
+            try:
+                signed.check_move(self._log, move)
+            except SignatureError as error:
+                said[move.seq] = str(error)
+        for seq, what in sorted(said.items()):
+            event_id = event_id_of("audit.alarm", "stage", now.model, seq)
+            if self._log.get(event_id) is None:
+                self._log.append_if_absent(AuditEvent(event_id=event_id, kind="audit.alarm", actor=GUARD, model=now.model,
+                                                      body={"alarm": "stage", "what": what}, **self._fields()))
+                seen.forged.append(what)
 
     def _put_back(self, model: str, standing: Standing, ids: dict[Key, str], seen: Watched) -> None:
         """Tags first: an alias is set to no version whose digest differs. What then reads right is recorded as restored."""
