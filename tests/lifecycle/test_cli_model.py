@@ -1,9 +1,11 @@
 """`airgate model verify`, `sign`, `keygen`, `key`, `export-signature`, on a real log and a real MLflow."""
 
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,19 @@ def test_a_version_in_production_is_verified_in_full(
     assert "FAILED  files" in said and "changed: model.ubj; not signed: extra.pkl" in said
     assert said.endswith(f"{NAMED}: NOT VERIFIED in production\n")
     assert run(capsys, "verify", "--without-files", NAMED)[0] == 0
+
+
+@pytest.mark.attack("a version's files: MLflow says that they lie elsewhere than was signed, for the command line to fetch")
+def test_files_are_fetched_from_where_the_registration_says(
+        house: House, spec: ModelSpec, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = run(capsys, "verify", NAMED)
+    assert code == 1 and "FAILED  files         not fetched: no signature that counts says where they are" in said
+    house.trained(spec)
+    with closing(sqlite3.connect(house.folder / "mlflow.db")) as connection, connection:
+        connection.execute("UPDATE model_versions SET source = 'http://127.0.0.1:9/x' WHERE version = 1")
+    for verb in ("verify", "sign"):
+        code, said = run(capsys, verb, NAMED)
+        assert code == 2 and f"models:/{MODEL}/1 is not fetched: its files are not where its signed registration says" in said
 
 
 def test_a_version_in_no_stage(house: House, spec: ModelSpec, capsys: pytest.CaptureFixture[str]) -> None:

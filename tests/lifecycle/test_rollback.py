@@ -7,9 +7,10 @@ from airflow.sdk.exceptions import AirflowFailException
 from tests.lifecycle.conftest import DIGEST, MODEL, Context, House
 from tests.lifecycle.test_promotion import live, promote
 
-from airgate.audit.event import Actor
+from airgate.audit.event import Actor, AuditEvent, TaskRef
 from airgate.audit.registry_changes import Change, found_event
 from airgate.contracts.model_spec import ModelSpec
+from airgate.contracts.stages import StageMove
 from airgate.governance import manual, stages
 from airgate.lifecycle.rollback import ChangeStage, CloseReview
 
@@ -178,19 +179,31 @@ def test_no_version_before_can_be_used(desk: Desk, house: House, lost: str, monk
     assert live(house) == "2"
 
 
+@pytest.mark.attack("rollback: a promotion that nobody approved is appended, for a rollback to go to")
+def test_a_promotion_that_was_not_signed_is_passed_over(desk: Desk, house: House, spec: ModelSpec) -> None:
+    desk.promoted("1")
+    house.trained(spec, "2", "t2")
+    for version, before in (("2", "1"), ("3", "2")):  # as if written by whoever may append to the log
+        now = stages.read(house.log, MODEL)
+        claim = stages.claim_id(MODEL, now.settled)
+        said = StageMove(from_version=before, to_version=version, model_digest=DIGEST, previous=now.settled)
+        task = TaskRef(dag_id=f"{MODEL}_promotion", run_id=f"forged{version}", task_id="apply", try_number=1)
+        for kind, event_id in (("stage.moving", claim), ("stage.moved", stages.settling_id(claim))):
+            house.log.append(AuditEvent.model_validate({
+                "event_id": event_id, "kind": kind, "occurred_at": datetime.now(UTC), "actor": Actor(kind="system", name="x"),
+                "task": task, "model": MODEL, "version": version, "source": "operator",
+                "body": {**said.model_dump(mode="json"), "claim": str(claim)}}))
+    desk.change()
+    assert live(house) == "1"
+    assert house.log.events(kind="stage.moved")[-1].event.body["passed_over"] == [
+        f"version 2: it does not verify; `airgate model verify {MODEL}@2` says why"]
+
+
 def test_an_archiving_takes_the_digest_from_the_log(desk: Desk, house: House) -> None:
     desk.promoted("1", "2")
     house.registry.set_tag(MODEL, "1", "airgate.digest", "sha256:" + "0" * 64)
-    desk.change(action="archive", version="1")  # nothing that is changed in MLflow keeps a bad version from being archived
-    archived = house.log.events(kind="stage.moved")[-1].event
-    assert (archived.body["cause"], archived.version, archived.body["model_digest"]) == ("archiving", "1", DIGEST)
-
-
-def test_a_version_that_is_gone_from_mlflow_is_archived_all_the_same(desk: Desk, house: House) -> None:
-    desk.promoted("1", "2")
-    house.registry._client.delete_model_version(MODEL, "1")
     desk.change(action="archive", version="1")
-    assert "1" in stages.read(house.log, MODEL).archived and live(house) == "2"
+    assert house.log.events(kind="stage.moved")[-1].event.body["model_digest"] == DIGEST
 
 
 def test_nobody_reviews_it_fails_the_run_and_can_be_made_up_for(desk: Desk, house: House) -> None:
