@@ -151,7 +151,7 @@ def _training(source: Installation, files: dict[str, str]) -> None:
                           training_run="t1")
     registered = source.record("task.succeeded", "training", "t1", "register", version="1", body={
         "function": "airgate.steps.register:register", "output": source.stored(candidate.model_dump_json().encode()),
-        "facts": {"model_version": "1", "model_digest": files["digest"], "model_source": "file:///version"}})
+        "facts": {"model_version": "1", "model_digest": files["digest"], "model_source": f"file://{source.folder}/model"}})
     task = TaskRef(dag_id=f"{MODEL}_training", run_id="t1", task_id="sign", try_number=1)
     sign.sign_registration(source.log, registered, actor=Actor(kind="user", name="mia"), source="operator", task=task)
 

@@ -108,7 +108,7 @@ def _model(now: Settings, story: Story, folder: Path) -> Iterator[tuple[str, Pat
     """The files of the model from MLflow; they must be those that were signed."""
     from airgate.steps.download import download
 
-    fetched = download(now.mlflow_uri, story.candidate.model, story.candidate.version, folder / "model")
+    fetched = download(now.mlflow_uri, story.candidate.model, story.candidate.version, folder / "model", source=story.source)
     if fetched.digest != story.candidate.digest:
         raise ArtifactError(f"MLflow's files of {story.candidate.model} version {story.candidate.version} have the digest "
                             f"{fetched.digest}, the log says {story.candidate.digest}: they were changed. Do not use them")

@@ -30,13 +30,15 @@ Output = Callable[[ArtifactRef], bytes]
 
 @dataclass(frozen=True)
 class Story:
-    """A version by its log. `files` is the signed manifest of its folder, `registered` and `verdict` events of the log.
+    """A version by its log. `files` is the signed manifest of its folder, `source` where MLflow keeps it by the same signature
+    (None where that does not say), `registered` and `verdict` are events of the log.
 
     The others are as in `ImportedFrom`; `evaluation` is where the evaluation lies.
     """
 
     candidate: Candidate
     files: dict[str, str]
+    source: str | None
     registered: AuditEvent
     verdict: AuditEvent
     evaluation: ArtifactRef
@@ -66,7 +68,8 @@ def register_event(events: Iterable[AuditEvent], model: str, version: str, keys:
 
 def _read(ours: Sequence[AuditEvent], model: str, version: str, keys: Keyring, output: Output) -> Story:
     said = _registration(ours, model, version, keys)
-    wanted = said.predicate.register_event if isinstance(said.predicate, statement.Registration) else ""
+    about = said.predicate if isinstance(said.predicate, statement.Registration) else None
+    wanted = about.register_event if about else ""
     registered = next((event for event in ours if str(event.event_id) == wanted
                        and event.kind == "task.succeeded" and event.source == "operator"), None)
     if registered is None or registered.task is None:
@@ -78,7 +81,8 @@ def _read(ours: Sequence[AuditEvent], model: str, version: str, keys: Keyring, o
                           f"{candidate.digest}; what was signed is {model} version {version} with {said.model_digest}")
     verdict = _verdict(ours, candidate)
     of_its_flow = _of_import if registered.body["function"] == REGISTER_IMPORTED else _of_training
-    return Story(candidate, dict(said.files), registered, verdict, **of_its_flow(ours, registered, verdict, candidate))
+    source = (about.source or None) if about else None
+    return Story(candidate, dict(said.files), source, registered, verdict, **of_its_flow(ours, registered, verdict, candidate))
 
 
 def _registration(ours: Sequence[AuditEvent], model: str, version: str, keys: Keyring) -> statement.Statement:
