@@ -1,6 +1,7 @@
 """A step's output reaches the task's log line by line, and the step's end ends the reading."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -102,3 +103,28 @@ TEXT = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"
 @given(st.lists(TEXT, max_size=30))
 def test_any_text_comes_through(texts: list[str]) -> None:
     assert lines_of(Said("\n".join(texts).encode()))[0] == texts
+
+
+def test_a_time_limit_that_comes_while_a_line_is_told_waits_until_it_is() -> None:
+    """Airflow's handler logs, and whoever writes to a log holds its lock: the handler would wait for its own thread, for ever."""
+    log, told = threading.Lock(), []
+
+    def over(*_: object) -> None:
+        assert log.acquire(blocking=False), "a line is being written"
+        log.release()
+        told.append("over")
+
+    def say(line: str) -> None:
+        with log:
+            signal.raise_signal(signal.SIGALRM)
+            told.append(line)
+
+    before = signal.signal(signal.SIGALRM, over)
+    try:
+        step = Said(b"one\ntwo\n")
+        follow(step, step.reader, say)
+        assert told == ["one", "over", "two", "over"]
+        assert signal.getsignal(signal.SIGALRM) is over
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        os.close(step.reader)

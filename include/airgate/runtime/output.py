@@ -6,8 +6,10 @@ import codecs
 import os
 import re
 import selectors
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from airgate.errors import StepError
@@ -107,4 +109,24 @@ class _Lines:
     def _tell(self, line: str) -> None:
         shown = self._redact(line)
         if shown:
-            self._say(shown)
+            with _time_limit_waits():
+                self._say(shown)
+
+
+@contextmanager
+def _time_limit_waits() -> Iterator[None]:
+    """Let SIGALRM, by which Airflow ends a task at its time limit, come afterwards.
+
+    Its handler logs, and whoever writes to a log holds the log's lock: the handler would wait for its own thread, for ever.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no handler runs here
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGALRM, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
+        if came:
+            signal.raise_signal(signal.SIGALRM)
