@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from airgate.authoring import step
 from airgate.authoring.scaffold import create
+from airgate.errors import WiringError
 
 
 @pytest.fixture
@@ -36,3 +39,15 @@ def write_steps(models: Path) -> Callable[[str], Path]:
                         "from airgate.steps.model import Model\nfrom airgate.steps.context import StepContext\n" + code)
         return path
     return write
+
+
+def heart_step(name: str, **arguments: Any) -> Any:
+    """A task of the model `heart`, in the DAG that is open."""
+    return step(f"heart.steps:{name}", **arguments)
+
+
+def refusal(name: str, **arguments: Any) -> str:
+    """What is said against such a task."""
+    with pytest.raises(WiringError) as caught:
+        heart_step(name, **arguments)
+    return str(caught.value)

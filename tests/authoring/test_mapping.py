@@ -1,15 +1,13 @@
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from airflow.sdk import DAG, Asset
 from airflow.sdk.definitions.mappedoperator import MappedOperator
+from tests.authoring.conftest import heart_step, refusal
 
-from airgate.authoring import step
 from airgate.authoring.mapping import plan_of
-from airgate.errors import WiringError
 
 CODE = '''
 def days(ctx: StepContext) -> list[str]: ...
@@ -29,16 +27,6 @@ def dag(heart: Path, write_steps: Callable[[str], Path]) -> Iterator[DAG]:
     write_steps(CODE)
     with DAG("heart_scoring", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
         yield dag
-
-
-def heart_step(name: str, **arguments: Any) -> Any:
-    return step(f"heart.steps:{name}", **arguments)
-
-
-def refusal(name: str, **arguments: Any) -> str:
-    with pytest.raises(WiringError) as caught:
-        heart_step(name, **arguments)
-    return str(caught.value)
 
 
 def test_a_step_is_mapped_over_a_list_and_the_next_gathers(dag: DAG) -> None:

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG, Asset, TaskGroup, task
+from tests.authoring.conftest import heart_step, refusal
 
 from airgate.authoring import catalog, step
 from airgate.authoring.scaffold import create
 from airgate.contracts.model_spec import Resources
-from airgate.errors import SpecError, WiringError
+from airgate.errors import SpecError
 from airgate.runtime.plan import StepPlan
 
 CODE = '''
@@ -35,16 +36,6 @@ def dag(heart: Path, write_steps: Callable[[str], Path]) -> Iterator[DAG]:
 def plan(operator: Any) -> StepPlan:
     assert isinstance(operator.plan, StepPlan)
     return operator.plan
-
-
-def heart_step(name: str, **arguments: Any) -> Any:
-    return step(f"heart.steps:{name}", **arguments)
-
-
-def refusal(name: str, **arguments: Any) -> str:
-    with pytest.raises(WiringError) as caught:
-        heart_step(name, **arguments)
-    return str(caught.value)
 
 
 def test_a_chain_of_steps(dag: DAG) -> None:

@@ -18,7 +18,7 @@ from tests.runtime.conftest import home, server
 
 from airgate.authoring.catalog import sound_models
 from airgate.contracts.resources import Resources
-from airgate.runtime import StepPlan, make_operator, pod_spec
+from airgate.runtime import StepPlan, make_operator, pod_spec, record
 
 __all__ = ["home", "server"]  # fixtures
 SMALL = Resources(cpu=0.5, memory="1Gi")
@@ -27,6 +27,22 @@ STEPS = Path(__file__).with_name("faulty_steps.py")
 MakeStep = Callable[..., Any]
 Report = Callable[..., None]
 OUTCOMES: list[tuple[str, str, str, float]] = []
+RUNS = [pytest.param(True, id="deferred"), pytest.param(False, id="waiting")]
+IN_PODS = [
+    pytest.mark.kubernetes,
+    # DVC, by way of pygtrie, while the data repository is made.
+    pytest.mark.filterwarnings("ignore:_NoneStep.value will soon raise:DeprecationWarning"),
+]
+
+
+def kinds() -> list[str]:
+    """Kinds of the events on record, in order."""
+    return [one.event.kind for one in record.store().events()]
+
+
+def body() -> dict[str, Any]:
+    """The newest event's body."""
+    return dict(record.store().events(newest_first=True, limit=1)[0].event.body)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from tests.kubernetes.conftest import LOAD, MakeStep, Report
+from tests.kubernetes.conftest import IN_PODS, LOAD, RUNS, MakeStep, Report, body, kinds
 from tests.runtime.execution_api import TaskServer
 
 from airgate import settings
@@ -19,23 +19,9 @@ from airgate.contracts import calls
 from airgate.contracts.resources import Resources
 from airgate.contracts.step import StepResult
 from airgate.errors import FencedError
-from airgate.runtime import record
 from airgate.runtime.pod_launch import call_of
 
-pytestmark = [
-    pytest.mark.kubernetes,
-    # DVC, by way of pygtrie, while the data repository is made.
-    pytest.mark.filterwarnings("ignore:_NoneStep.value will soon raise:DeprecationWarning"),
-]
-RUNS = [pytest.param(True, id="deferred"), pytest.param(False, id="waiting")]
-
-
-def kinds() -> list[str]:
-    return [one.event.kind for one in record.store().events()]
-
-
-def body() -> dict[str, Any]:
-    return dict(record.store().events(newest_first=True, limit=1)[0].event.body)
+pytestmark = IN_PODS
 
 
 def until(true: Callable[[], Any], seconds: float = 60) -> Any:

@@ -5,27 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.kubernetes.conftest import LOAD, MakeStep
+from tests.kubernetes.conftest import IN_PODS, LOAD, RUNS, MakeStep, body, kinds
 from tests.runtime.execution_api import TaskServer
 
 from airgate.contracts.resources import Resources
 from airgate.contracts.step import StepResult
-from airgate.runtime import record
 
-pytestmark = [
-    pytest.mark.kubernetes,
-    # DVC, by way of pygtrie, while the data repository is made.
-    pytest.mark.filterwarnings("ignore:_NoneStep.value will soon raise:DeprecationWarning"),
-]
-RUNS = [pytest.param(True, id="deferred"), pytest.param(False, id="waiting")]
-
-
-def kinds() -> list[str]:
-    return [one.event.kind for one in record.store().events()]
-
-
-def body() -> dict[str, Any]:
-    return dict(record.store().events(newest_first=True, limit=1)[0].event.body)
+pytestmark = IN_PODS
 
 
 def no_pod_left(api: Any, namespace: str) -> bool:

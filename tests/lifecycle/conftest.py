@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -30,6 +30,9 @@ from airgate.governance.promotion import headline
 from airgate.lifecycle import sign
 from airgate.registry.versions import Registry
 from airgate.signatures import private_key
+
+if TYPE_CHECKING:
+    from tests.lifecycle.bundle_support import Installation
 
 MODEL = "diagnosis_classifier"
 CONTENTS = {"airgate_model.json": b"{}", "model.ubj": b"weights"}
@@ -55,6 +58,24 @@ def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for _ in range(2):
         client.create_model_version(MODEL, source=f"file://{path.parent}/model", tags={"airgate.digest": DIGEST})
     return path
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> "Installation":
+    """An installation that bundles come from, with a promoted version. Imported here: it needs what steps need."""
+    from tests.lifecycle.bundle_support import trained_source
+
+    return trained_source(tmp_path_factory.mktemp("bundles") / "staging", mlflow_template)
+
+
+@pytest.fixture(scope="session")
+def bundle(template: "Installation", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sound bundle; nobody changes it."""
+    from tests.lifecycle.bundle_support import copied
+
+    folder = tmp_path_factory.mktemp("bundle")
+    copied(template, folder / "staging").export(folder / "b.zip")
+    return folder / "b.zip"
 
 
 @pytest.fixture(autouse=True)

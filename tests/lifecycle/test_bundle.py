@@ -17,7 +17,7 @@ import rfc8785
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.lifecycle.bundle_support import MLFLOW_WARNINGS, MODEL, Installation, candidate_of, copied, trained_source
+from tests.lifecycle.bundle_support import MLFLOW_WARNINGS, MODEL, Installation, candidate_of, copied
 
 from airgate.audit import checkpoints, signing
 from airgate.contracts import plain_zip
@@ -28,19 +28,6 @@ from airgate.lifecycle import bundle_check, bundle_sources
 from airgate.signatures import dsse, keys
 
 pytestmark = [MLFLOW_WARNINGS]
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> Installation:
-    return trained_source(tmp_path_factory.mktemp("bundles") / "staging", mlflow_template)
-
-
-@pytest.fixture(scope="session")
-def bundle(template: Installation, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sound bundle; nobody changes it."""
-    folder = tmp_path_factory.mktemp("bundle")
-    copied(template, folder / "staging").export(folder / "b.zip")
-    return folder / "b.zip"
 
 
 @pytest.fixture

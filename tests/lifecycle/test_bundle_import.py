@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
-from tests.lifecycle.bundle_support import METRICS, MLFLOW_WARNINGS, MODEL, Installation, copied, evidence, spec, trained_source
+from tests.lifecycle.bundle_support import METRICS, MLFLOW_WARNINGS, MODEL, Installation, copied, evidence, spec
 from tests.lifecycle.conftest import Context
 
 from airgate import settings
@@ -30,18 +30,6 @@ from airgate.steps import runner
 from airgate.steps.store import ArtifactStore
 
 pytestmark = [MLFLOW_WARNINGS]
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> Installation:
-    return trained_source(tmp_path_factory.mktemp("bundles") / "staging", mlflow_template)
-
-
-@pytest.fixture(scope="session")
-def bundle(template: Installation, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundle")
-    copied(template, folder / "staging").export(folder / "b.zip")
-    return folder / "b.zip"
 
 
 @pytest.fixture
