@@ -10,11 +10,12 @@ from tests.audit.conftest import MOMENT
 from airgate.audit.event import Actor, AuditEvent, TaskRef, event_id_of
 from airgate.audit.registrations import Known, Registration, known
 from airgate.audit.registry_changes import Change
-from airgate.audit.registry_state import DAG, DIGEST, RUN, RegisteredVersion, RegistryState
+from airgate.audit.registry_state import RegisteredVersion, RegistryState
 from airgate.audit.store import AuditStore
 from airgate.audit.versions import changed_versions, models_known
 from airgate.contracts.manifest import manifest_digest
 from airgate.contracts.standard_steps import REGISTER
+from airgate.contracts.version_tags import DAG, DIGEST, RUN
 from airgate.signatures import keys, statement
 
 FILES = {"model.ubj": "sha256:" + "1" * 64}

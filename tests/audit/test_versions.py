@@ -7,11 +7,11 @@ from tests.audit.accounts import NOW, Airflow, Mlflow
 
 from airgate.audit.event import Actor, AuditEvent, TaskRef, event_id_of
 from airgate.audit.registry_changes import Change, found_event, records, restored_event
-from airgate.audit.registry_state import DAG, DIGEST, RUN
 from airgate.audit.store import AuditStore
 from airgate.audit.sweep import compare, sweep
 from airgate.audit.versions import RegisteredVersion, models_known
 from airgate.contracts.standard_steps import REGISTER
+from airgate.contracts.version_tags import DAG, DIGEST, RUN
 
 
 def version(number, digest="d1", run_id="train1"):

@@ -11,8 +11,9 @@ from tests.governance.chain import MODEL, Chain, clock, digest_of
 
 from airgate.audit.registrations import Known, Registration
 from airgate.audit.registry_changes import Change, Recorded
-from airgate.audit.registry_state import DIGEST, RegisteredVersion, RegistryState
+from airgate.audit.registry_state import RegisteredVersion, RegistryState
 from airgate.contracts.stages import STAGE_TAG, STAGES
+from airgate.contracts.version_tags import DIGEST
 from airgate.governance import guard, stages
 from airgate.governance.guard import Remedy, View
 

@@ -3,7 +3,6 @@ out in `cli_export`."""
 
 import argparse
 import json
-import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from airgate.audit.entry import StoredEvent
 from airgate.audit.event import KINDS, canonical, time_text
 from airgate.audit.store import AuditStore
 from airgate.audit.versions import RegistryAccount
+from airgate.command_line import plain, say
 from airgate.errors import AuditError, nearest
 
 EXIT_TAMPERED = 1
@@ -66,8 +66,8 @@ def _create(store: AuditStore, args: argparse.Namespace) -> int:
     from airgate.audit.erasure import erased_again
 
     for subject in erased_again(store):
-        _print(f"erased again, an older backup had brought it back: the subject {subject}")
-    _print(f"audit log at {store.where}: {store.head()[0]} events")
+        say(f"erased again, an older backup had brought it back: the subject {subject}")
+    say(f"audit log at {store.where}: {store.head()[0]} events")
     return 0
 
 
@@ -77,8 +77,8 @@ def _verify(store: AuditStore, args: argparse.Namespace) -> int:
 
     report = trust.verify(store, trust.configured_key(), open_anchors(settings.load().audit_anchors) if args.anchors else ())
     for line in report.lines():
-        _print(line)
-    _print(f"{report.integrity.size} events, root {report.integrity.root.hex()}")
+        say(line)
+    say(f"{report.integrity.size} events, root {report.integrity.root.hex()}")
     if not args.complete:
         return 0 if report.ok else EXIT_TAMPERED
     from airgate.audit.stage_moves import unannounced
@@ -86,9 +86,9 @@ def _verify(store: AuditStore, args: argparse.Namespace) -> int:
 
     found = compare(*_accounts(store))
     found.unexplained += unannounced(store)
-    _print(found.line())
+    say(found.line())
     for line in found.verdict():
-        _print(line)
+        say(line)
     if not report.ok:
         return EXIT_TAMPERED
     return EXIT_INCOMPLETE if found.added or found.unexplained else 0
@@ -98,11 +98,11 @@ def _sweep(store: AuditStore, args: argparse.Namespace) -> int:
     from airgate.audit.sweep import sweep
 
     report = sweep(*_accounts(store), settle=timedelta(seconds=args.settle))
-    _print(f"{report.line()}, {len(report.added)} events added")
+    say(f"{report.line()}, {len(report.added)} events added")
     for record in report.added:
-        _print(f"  {record.line()}")
+        say(f"  {record.line()}")
     for line in report.doubts():
-        _print(line)
+        say(line)
     return EXIT_INCOMPLETE if report.unexplained else 0
 
 
@@ -110,7 +110,7 @@ def _drain(store: AuditStore, args: argparse.Namespace) -> int:
     from airgate.audit.spool import Spool
 
     report = Spool(args.spool or settings.load().audit_spool).drain(store)
-    _print(report.line())
+    say(report.line())
     return EXIT_INCOMPLETE if report.left else 0
 
 
@@ -122,12 +122,12 @@ def _show(store: AuditStore, args: argparse.Namespace) -> int:
     )[::-1]
     if args.json:
         for stored in found:
-            _print(_as_json(stored))
+            say(_as_json(stored))
         return 0
     rows = [("seq", "time (UTC)", "kind", "who", "what"), *map(_as_row, found)]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in rows:
-        _print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]).rstrip())
+        say("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]).rstrip())
     return 0
 
 
@@ -150,17 +150,12 @@ def _as_row(stored: StoredEvent) -> tuple[str, str, str, str, str]:
     if event.recovered:
         what.append("recovered")
     time = time_text(event.occurred_at)[:19].replace("T", " ")
-    return str(stored.seq), time, event.kind, _plain(f"{event.actor.kind}:{event.actor.name}"), _plain(", ".join(what))
+    return str(stored.seq), time, event.kind, plain(f"{event.actor.kind}:{event.actor.name}"), plain(", ".join(what))
 
 
 def _short(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _plain(text: str) -> str:
-    """Make text from the log safe for a terminal and for one line: no control characters."""
-    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _accounts(store: AuditStore) -> tuple[AirflowAccount, AuditStore, RegistryAccount]:
@@ -175,7 +170,3 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not allowed; give 1 or more")
     return value
-
-
-def _print(line: str) -> None:
-    sys.stdout.write(line + "\n")

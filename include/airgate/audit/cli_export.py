@@ -2,12 +2,12 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from airgate import settings
 from airgate.audit.store import AuditStore
+from airgate.command_line import say
 from airgate.errors import ConfigError
 
 VERBS = ("export", "proof")
@@ -43,9 +43,9 @@ def _export(store: AuditStore, args: argparse.Namespace) -> int:
         account = RestAccount.from_environment()
     made = export(store, args.folder, origin=settings.load().audit_origin, readable=args.readable, account=account)
     told = f", {made.runs} runs and {made.tries} task tries told by Airflow" if account else ""
-    _print(f"{made.folder}: {made.size} events, {made.checkpoints} checkpoints{told}")
+    say(f"{made.folder}: {made.size} events, {made.checkpoints} checkpoints{told}")
     if not made.checkpoints:
-        _print("nothing of it is signed: `airgate audit checkpoint` signs the log")
+        say("nothing of it is signed: `airgate audit checkpoint` signs the log")
     return 0
 
 
@@ -55,18 +55,14 @@ def _extract(store: AuditStore, args: argparse.Namespace) -> int:
     from airgate.audit.extract import extract
 
     made = extract(store, args.folder, origin=settings.load().audit_origin, model=args.model, run_id=args.run)
-    _print(f"{made.folder}: {made.events} events, proven under the checkpoint over {made.size}")
+    say(f"{made.folder}: {made.events} events, proven under the checkpoint over {made.size}")
     if made.later:
-        _print(f"{made.later} came after it and were left out: `airgate audit checkpoint` signs them")
+        say(f"{made.later} came after it and were left out: `airgate audit checkpoint` signs them")
     return 0
 
 
 def _proof(store: AuditStore, args: argparse.Namespace) -> int:
     from airgate.audit.proofs import inclusion
 
-    _print(json.dumps(inclusion(store, args.seq, args.size), ensure_ascii=False))
+    say(json.dumps(inclusion(store, args.seq, args.size), ensure_ascii=False))
     return 0
-
-
-def _print(line: str) -> None:
-    sys.stdout.write(line + "\n")

@@ -2,7 +2,6 @@
 
 import argparse
 import getpass
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airgate import settings
 from airgate.audit.event import Actor
 from airgate.audit.store import AuditStore
+from airgate.command_line import say
 from airgate.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def keygen(args: argparse.Namespace) -> int:
 
     signing.write_new(args.file)
     key = signing.load(f"file:{args.file}", settings.load().audit_origin)
-    _print(f"{args.file}: set AIRGATE_AUDIT_KEY=file:{args.file.absolute()}")
-    _print(f"give this to whoever verifies, by another way than the log: {key.public.text()}")
+    say(f"{args.file}: set AIRGATE_AUDIT_KEY=file:{args.file.absolute()}")
+    say(f"give this to whoever verifies, by another way than the log: {key.public.text()}")
     return 0
 
 
@@ -54,7 +54,7 @@ def keys(store: AuditStore, _args: argparse.Namespace) -> int:
     from airgate.audit import checkpoints
 
     for key in checkpoints.keys_in_force(store):
-        _print(key.text())
+        say(key.text())
     return 0
 
 
@@ -76,7 +76,7 @@ def rotate_key(store: AuditStore, args: argparse.Namespace) -> int:
     new = signing.load(args.new, now.audit_origin)
     anchors = _agreeing(store)
     note = checkpoints.rotate(store, signing.load(now.audit_key, now.audit_origin), new)
-    _print(f"from here on {new.public.text()} signs: set AIRGATE_AUDIT_KEY={args.new}")
+    say(f"from here on {new.public.text()} signs: set AIRGATE_AUDIT_KEY={args.new}")
     return _anchored(store, note.size, anchors)
 
 
@@ -104,15 +104,15 @@ def expire(store: AuditStore, args: argparse.Namespace) -> int:
     now = datetime.now(UTC)
     found = retention.due(store, times, now)
     for name, seqs in found.items():
-        _print(f"{name} ({times.classes[name].months} months): {len(seqs)} events, {seqs[0]} to {seqs[-1]}")
+        say(f"{name} ({times.classes[name].months} months): {len(seqs)} events, {seqs[0]} to {seqs[-1]}")
     if not args.apply:
-        _print(f"{sum(map(len, found.values()))} events are due; --apply drops their contents")
+        say(f"{sum(map(len, found.values()))} events are due; --apply drops their contents")
         return 0
-    announced = retention.announce(store, times, now, by=_me())
+    announced = retention.announce(store, times, now, by=me())
     if announced:
         checkpoint(store, args)
     signed = checkpoints.newest(store)
-    _print(f"{retention.drop(store, times, now, signed.size if signed else 0)} events lost their contents; their hashes stay")
+    say(f"{retention.drop(store, times, now, signed.size if signed else 0)} events lost their contents; their hashes stay")
     return 0
 
 
@@ -127,8 +127,8 @@ def _about(store: AuditStore, args: argparse.Namespace, done: str, what: str) ->
     act = {"erase": erasure.erase, "hold": erasure.hold, "release": erasure.release}[what]
     if not args.reason.strip():
         raise ConfigError("--reason is empty; say why, it goes on record")
-    subject = act(store, args.subject, by=_me(), reason=args.reason)
-    _print(f"{done}: the subject {subject}")
+    subject = act(store, args.subject, by=me(), reason=args.reason)
+    say(f"{done}: the subject {subject}")
     return 0
 
 
@@ -145,15 +145,12 @@ def _anchored(store: AuditStore, size: int, anchors: "list[Anchor]") -> int:
     from airgate.audit import checkpoints
 
     result = checkpoints.anchor_all(store, anchors)
-    _print(f"checkpoint of {size} events; {len(result.taken)} handed to anchors")
+    say(f"checkpoint of {size} events; {len(result.taken)} handed to anchors")
     for failure in result.failed:
-        _print(f"  not anchored, and on record: {failure}")
+        say(f"  not anchored, and on record: {failure}")
     return 1 if result.failed else 0
 
 
-def _me() -> Actor:
+def me() -> Actor:
+    """Whoever sits at this machine; its name there, which is not one of Airflow's."""
     return Actor(kind="outside", name=getpass.getuser())
-
-
-def _print(line: str) -> None:
-    sys.stdout.write(line + "\n")

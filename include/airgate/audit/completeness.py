@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection, Select, select
@@ -19,8 +19,10 @@ from airgate.audit.answers import HumanAnswer, MissingAnswer
 from airgate.audit.event import AuditEvent, CodeRef, event_id_of
 from airgate.audit.runs import SWEEP, DagRun, MissingRun
 from airgate.audit.schema import EVENTS
-from airgate.audit.store import AuditStore
 from airgate.audit.tries import MissingTry, TaskTry
+
+if TYPE_CHECKING:
+    from airgate.audit.store import AuditStore
 
 Missing = MissingRun | MissingTry | MissingAnswer
 BATCH = 500
@@ -67,7 +69,7 @@ class Finding:
             body={"alarm": "unexplained", "what": self.line})
 
 
-def recorded(store: AuditStore, ids: Iterable[UUID]) -> set[UUID]:
+def recorded(store: "AuditStore", ids: Iterable[UUID]) -> set[UUID]:
     """Give those of the ids that the log has; an event whose contents expired is still there. Raises AuditError."""
     found: set[UUID] = set()
     for batch in batches(ids):

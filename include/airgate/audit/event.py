@@ -39,7 +39,7 @@ KINDS: dict[Kind, str] = {
     "stage.moved": "a stage was moved and read back",
     "stage.reverted": "a stage move that had begun was given up; the registry is as it was before",
     "stage.reviewed": "somebody else looked at a rollback, a demotion or an archiving afterwards",
-    "model.signed": "a version was signed: its files, and the record it stands on (registration or promotion)",
+    "model.signed": "a version was signed: its files, and the record it stands on (registration, promotion or move)",
     "registry.changed": "an alias, a tag or a version changed behind the promotion's back: before, after, remedy",
     "bundle.exported": "a version left for another installation, in one file",
     "bundle.imported": "a version came from another installation; every signature and proof of its file verified",

@@ -3,19 +3,22 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Select, func, select
 
 from airgate import settings
 from airgate.audit import canonical_json
 from airgate.audit.event import AuditEvent
-from airgate.audit.registry_state import DAG, DIGEST, RUN, RegisteredVersion, RegistryState
+from airgate.audit.registry_state import RegisteredVersion, RegistryState
 from airgate.audit.schema import EVENTS
-from airgate.audit.store import AuditStore
 from airgate.contracts.standard_steps import REGISTERING
+from airgate.contracts.version_tags import DAG, DIGEST, RUN
 from airgate.errors import SignatureError
 from airgate.signatures import keys, statement
+
+if TYPE_CHECKING:
+    from airgate.audit.store import AuditStore
 
 _BATCH = 500
 
@@ -53,7 +56,7 @@ class Known:
     expired: frozenset[str] = frozenset()
 
 
-def known(store: AuditStore, state: RegistryState) -> Known:
+def known(store: "AuditStore", state: RegistryState) -> Known:
     """Read what the log says of the versions of a model, and of those in MLflow that it does not name at once.
 
     Costs an event for each version of the model, and the events of those training runs that left something to explain. Raises
@@ -77,7 +80,7 @@ def known(store: AuditStore, state: RegistryState) -> Known:
     return Known(found, frozenset(begun.values()), frozenset(expired - found.keys()))
 
 
-def _signed(store: AuditStore, model: str) -> Iterator[Registration]:
+def _signed(store: "AuditStore", model: str) -> Iterator[Registration]:
     """From the statements that were signed at registration, oldest first, as far as they verify under the keys trusted here.
 
     Where no key is, or none of it verifies, the steps' own events tell what they can.
@@ -116,7 +119,7 @@ def _first_successes(connection: Connection, model: str) -> tuple[dict[str, int]
     return {row.version: row.seq for row in rows if not row.expired}, {row.version for row in rows if row.expired}
 
 
-def _registered(store: AuditStore, seqs: list[int]) -> Iterator[Registration]:
+def _registered(store: "AuditStore", seqs: list[int]) -> Iterator[Registration]:
     for start in range(0, len(seqs), _BATCH):
         query = select(EVENTS.c.entry).where(EVENTS.c.seq.in_(seqs[start : start + _BATCH]), EVENTS.c.entry.is_not(None))
         for entry in store.database.transact(partial(_entries, query), write=False):
@@ -135,7 +138,7 @@ def _of_step(version: str, body: Mapping[str, Any], dag_id: str, run_id: str) ->
     return Registration(version, {DIGEST: digest, DAG: dag_id, RUN: run_id} if digest else {})
 
 
-def _of_its_run(store: AuditStore, model: str, version: RegisteredVersion) -> tuple[Registration | None, bool]:
+def _of_its_run(store: "AuditStore", model: str, version: RegisteredVersion) -> tuple[Registration | None, bool]:
     """What the training run that a version names says of it: it registered that very version, or began to register its bytes."""
     dag_id, run_id = version.training
     if not dag_id or not run_id or not version.digest:

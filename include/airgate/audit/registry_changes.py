@@ -3,11 +3,13 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from airgate import redaction
 from airgate.audit.event import Actor, AuditEvent, event_id_of
-from airgate.audit.store import AuditStore
+
+if TYPE_CHECKING:
+    from airgate.audit.store import AuditStore
 
 What = Literal["model.deleted", "version.deleted", "version.created", "version.replaced", "tags.changed", "alias.changed",
                "alias.created", "stage.set"]
@@ -63,7 +65,7 @@ class Recorded:
 Records = Mapping[tuple[str, str], Recorded]
 
 
-def records(store: AuditStore, model: str) -> Records:
+def records(store: "AuditStore", model: str) -> Records:
     """Give the newest record of each kind and subject. Raises AuditError when the log cannot be read."""
     found: dict[tuple[str, str], Recorded] = {}
     for stored in store.events(model=model, kind="registry.changed"):

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from airgate.contracts.version_tags import DAG, DIGEST, RUN
+
 # Tags that begin so are Airgate's; all others belong to whoever set them.
 OURS = "airgate."
-DIGEST, DAG, RUN = "airgate.digest", "airgate.dag_id", "airgate.training_run"
 NO_STAGE = "None"  # how MLflow spells it
 
 

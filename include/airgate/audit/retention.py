@@ -22,6 +22,7 @@ from sqlalchemy import Connection, select, update
 from airgate.audit import canonical_json
 from airgate.audit.event import Actor, AuditEvent, event_id_of, time_text
 from airgate.audit.schema import EVENTS
+from airgate.audit.stage_chain import SETTLING
 from airgate.audit.store import AuditStore
 from airgate.audit.verifier import Announcement
 from airgate.contracts.base import Contract
@@ -34,7 +35,6 @@ FILE = Path(__file__).parents[2] / "compliance" / "retention.yaml"
 _RANGES = 1500
 _BATCH = 5000
 _LOOKUP = 500  # numbers in one query
-_SETTLING = ("stage.moved", "stage.reverted")
 _STANDS_ON = ("stage.", "promotion.", "gate.", "model.", "bundle.")
 # Model and version stay: by them what was registered once is still known. They name nobody.
 _GONE = ("entry", "dag_id", "run_id", "task_id", "map_index", "try_number")
@@ -128,7 +128,7 @@ class _InForce:
 
 def _in_force(connection: Connection) -> _InForce:
     query = select(EVENTS.c.seq, EVENTS.c.kind, EVENTS.c.model, EVENTS.c.version, EVENTS.c.entry).where(
-        EVENTS.c.kind.in_(_SETTLING), EVENTS.c.entry.is_not(None)).order_by(EVENTS.c.seq)
+        EVENTS.c.kind.in_(SETTLING), EVENTS.c.entry.is_not(None)).order_by(EVENTS.c.seq)
     settled: dict[str, int] = {}
     stages: dict[tuple[str, str], tuple[int, str]] = {}
     archived: set[int] = set()

@@ -8,6 +8,7 @@ them (`airgate.governance.guard`); the hourly comparison here changes nothing an
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, select
 
@@ -16,10 +17,12 @@ from airgate.audit.registrations import Known, Registration, known
 from airgate.audit.registry_changes import Change, Records, records
 from airgate.audit.registry_state import NO_STAGE, OURS, RegisteredVersion, RegistryAccount, RegistryState
 from airgate.audit.schema import EVENTS
-from airgate.audit.store import AuditStore
 from airgate.contracts.model_spec import SPEC_FILE
 from airgate.contracts.promotion import PRODUCTION
 from airgate.contracts.stages import STAGE_TAG
+
+if TYPE_CHECKING:
+    from airgate.audit.store import AuditStore
 
 __all__ = ["RegisteredVersion", "RegistryAccount", "changed_versions", "judge", "models_known"]
 
@@ -30,7 +33,7 @@ DAILY_LIFE = ("task.started", "task.succeeded", "task.skipped")
 StageOf = Callable[[str], str | None]
 
 
-def models_known(store: AuditStore, folder: Path) -> list[str]:
+def models_known(store: "AuditStore", folder: Path) -> list[str]:
     """Name the models of which the log has a decision, or that have a folder in the catalog. Raises AuditError."""
     logged = set(store.database.transact(_models, write=False))
     return sorted(logged | {path.parent.name for path in folder.glob(f"*/{SPEC_FILE}")})
@@ -74,7 +77,7 @@ def _differences(model: str, registration: Registration, found: RegisteredVersio
                      after={tag: there.get(tag) for tag in differing})
 
 
-def judge(model: str, account: RegistryAccount, store: AuditStore, now: datetime | None = None) -> tuple[int, list[Finding]]:
+def judge(model: str, account: RegistryAccount, store: "AuditStore", now: datetime | None = None) -> tuple[int, list[Finding]]:
     """Give how many versions MLflow has of a model, and what of it is neither explained nor on record. Raises AuditError."""
     state = account.state(model)
     on_record = records(store, model)
@@ -84,7 +87,7 @@ def judge(model: str, account: RegistryAccount, store: AuditStore, now: datetime
                                  for change in changes if not _told(change, on_record)]
 
 
-def _aliases(store: AuditStore, state: RegistryState, log: Known, now: datetime) -> Iterator[Change]:
+def _aliases(store: "AuditStore", state: RegistryState, log: Known, now: datetime) -> Iterator[Change]:
     """Stages whose alias is not where the last move on record put it, unless a move is under way or its version was lost."""
     placed: dict[str, str | None] = {PRODUCTION: None}
     settled = -1

@@ -18,7 +18,7 @@ import os
 import secrets
 import tempfile
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from pydantic import ValidationError
@@ -114,15 +114,13 @@ def write_bytes(url: str, data: bytes) -> None:
     path = local_path(url)
     try:
         if path is None:
-            import fsspec
-
             # An object store shows a put when it is complete; there is no half of it to see.
-            filesystem, key = fsspec.url_to_fs(url)
+            filesystem, key = remote(url)
             filesystem.pipe_file(key, data)
         else:
             replace_file(path, data)
     except Exception as error:  # each kind of store has its own errors, and few of them are OSErrors
-        raise ArtifactError(f"{url}: cannot be written ({len(data)} bytes): {_reason(error)}. "
+        raise ArtifactError(f"{url}: cannot be written ({len(data)} bytes): {reason(error)}. "
                             "Check that the artifact store is there, writable and not full.") from error
 
 
@@ -132,9 +130,7 @@ def exists(url: str) -> bool:
     try:
         if path is not None:
             return path.exists()
-        import fsspec
-
-        filesystem, key = fsspec.url_to_fs(url)
+        filesystem, key = remote(url)
         return bool(filesystem.exists(key))
     except Exception as error:
         raise _unreadable(url, error) from error
@@ -146,12 +142,23 @@ def files_below(url: str) -> list[str]:
     try:
         if path is not None:
             return sorted(f"file://{found}" for found in path.rglob("*") if found.is_file())
-        import fsspec
-
-        filesystem, key = fsspec.url_to_fs(url)
+        filesystem, key = remote(url)
         return sorted(str(filesystem.unstrip_protocol(found)) for found in filesystem.find(key))
     except Exception as error:
         raise _unreadable(url, error) from error
+
+
+def remote(url: str) -> tuple[Any, str]:
+    """The fsspec file system of a URL and the path in it. Imported here: a local store does without it."""
+    import fsspec
+
+    filesystem, key = fsspec.url_to_fs(url)
+    return filesystem, key
+
+
+def reason(error: Exception) -> str:
+    """What a store's error says, in a few words: each kind of store has its own errors."""
+    return (error.strerror if isinstance(error, OSError) else None) or f"{type(error).__name__}: {error}"
 
 
 def local_path(url: str) -> Path | None:
@@ -202,9 +209,7 @@ def _read(url: str) -> bytes | None:
     try:
         if path is not None:
             return path.read_bytes()
-        import fsspec
-
-        filesystem, key = fsspec.url_to_fs(url)
+        filesystem, key = remote(url)
         return bytes(filesystem.cat_file(key))
     except FileNotFoundError:
         return None
@@ -220,12 +225,8 @@ def _fence(url: str) -> tuple[str, str]:
 
 
 def _unreadable(url: str, error: Exception) -> ArtifactError:
-    return ArtifactError(f"{url}: cannot be read: {_reason(error)}. Check that the artifact store is there "
+    return ArtifactError(f"{url}: cannot be read: {reason(error)}. Check that the artifact store is there "
                          "and that this process may read it.")
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or f"{type(error).__name__}: {error}"
 
 
 def _parse(url: str, data: bytes, contract: type[AnyContract]) -> AnyContract:

@@ -1,6 +1,5 @@
 """`model.yaml`: what a model is, who answers for it, and the thresholds it must meet, which stand nowhere else."""
 
-import hashlib
 import json
 from datetime import date
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from airgate.contracts import yaml_file
+from airgate.contracts import digests, yaml_file
 from airgate.contracts.base import Contract
 from airgate.contracts.inference import InferenceSpec
 from airgate.contracts.people import canonical_name
@@ -117,7 +116,7 @@ class GatesSpec(Contract):
     def fingerprint(self) -> str:
         """SHA-256 over the thresholds' canonical JSON (sorted keys, no spaces), as 'sha256:...'."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+        return digests.of_bytes(text.encode())
 
 
 class PromotionSpec(Contract):

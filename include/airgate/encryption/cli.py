@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from airgate import settings
+from airgate.command_line import say
 from airgate.encryption import keys, mlflow_copies, rotation
 from airgate.errors import ConfigError
 
@@ -34,9 +35,9 @@ def _status(_: argparse.Namespace) -> int:
     found = rotation.status(now.artifact_store.rstrip("/"))
     versions, wraps = mlflow_copies.wrapped_by(now.mlflow_uri)
     wraps.update(found.wrapped_by)
-    _print(f"{found.encrypted} files are stored encrypted, {found.plain} plain; {versions} versions are encrypted in MLflow")
+    say(f"{found.encrypted} files are stored encrypted, {found.plain} plain; {versions} versions are encrypted in MLflow")
     for line in rotation.key_lines(wraps, held):
-        _print(line)
+        say(line)
     return 0 if not wraps or (held is not None and all(map(held.holds, wraps))) else EXIT_UNREADABLE
 
 
@@ -48,7 +49,7 @@ def _rotate(_: argparse.Namespace) -> int:
     done = rotation.rotate(now.artifact_store.rstrip("/"), held) + mlflow_copies.rotate(now.mlflow_uri, held)
     for line in done.failed:
         sys.stderr.write(f"airgate: {line}\n")
-    _print(f"{done.rewrapped} data keys wrapped with {held.current}, {done.current} were so already, "
+    say(f"{done.rewrapped} data keys wrapped with {held.current}, {done.current} were so already, "
            f"{len(done.failed)} cannot be read")
     return EXIT_UNREADABLE if done.failed else 0
 
@@ -60,10 +61,10 @@ def _keygen(args: argparse.Namespace) -> int:
         raise ConfigError(f"{args.file} has a key named '{args.name}' already; a key is never replaced. Choose another name")
     _append(args.file, line)
     if ring is None:
-        _print(f"{args.file}: the key {args.name}. Set AIRGATE_STORE_KEYS=file:{args.file.absolute()}. Whoever loses this file "
+        say(f"{args.file}: the key {args.name}. Set AIRGATE_STORE_KEYS=file:{args.file.absolute()}. Whoever loses this file "
                "loses what was stored: keep a copy elsewhere, away from the store")
     else:
-        _print(f"{args.file}: the key {args.name}, below {ring.current}, which stays the current one. When every process has the "
+        say(f"{args.file}: the key {args.name}, below {ring.current}, which stays the current one. When every process has the "
                "file, move the new line to the top and run `airgate store rotate`")
     return 0
 
@@ -80,7 +81,3 @@ def _append(path: Path, line: str) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
-
-
-def _print(line: str) -> None:
-    sys.stdout.write(f"{line}\n")

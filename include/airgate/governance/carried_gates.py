@@ -5,7 +5,7 @@ from typing import Any
 from airgate.contracts.bundle import ImportedFrom
 from airgate.contracts.model_spec import GatesSpec
 from airgate.contracts.payloads import GateResult
-from airgate.governance.gates import measured
+from airgate.governance.gates import digest_verified, measured
 
 
 def judge(imported: ImportedFrom, evidence: dict[str, Any], gates: GatesSpec, live: str | None) -> list[GateResult]:
@@ -15,7 +15,8 @@ def judge(imported: ImportedFrom, evidence: dict[str, Any], gates: GatesSpec, li
     production here, None where there is none. Missing evidence fails its gate, as everywhere.
     """
     comparable = _comparable(imported, evidence, live)
-    found = [_fixed(imported), _digest(imported, evidence), _data_checked(imported), _confidence(evidence, gates)]
+    found = [_fixed(imported), digest_verified(evidence, imported.model_digest, "the bundle's are"), _data_checked(imported),
+             _confidence(evidence, gates)]
     return [*found, *measured(comparable, gates), _same_production(imported, live)]
 
 
@@ -39,14 +40,6 @@ def _fixed(imported: ImportedFrom) -> GateResult:
         said = (f"at {imported.environment} thresholds changed after training began: then {then[:19]}, at registration "
                 f"{at_registration[:19]}")
     return GateResult(name="thresholds_fixed", passed=then == at_registration, evidence=said)
-
-
-def _digest(imported: ImportedFrom, evidence: dict[str, Any]) -> GateResult:
-    found = str(evidence.get("candidate_digest", "nothing"))
-    passed = evidence.get("digest_verified") is True and found == imported.model_digest
-    said = f"the evaluated files have digest {found[:19]}"
-    return GateResult(name="artifact_digest", passed=passed,
-                      evidence=said if passed else f"{said}, the bundle's are {imported.model_digest[:19]}")
 
 
 def _data_checked(imported: ImportedFrom) -> GateResult:

@@ -21,7 +21,7 @@ def judge(candidate: Candidate, evidence: dict[str, Any], gates: GatesSpec, *, d
     """
     return [
         _thresholds_fixed(candidate, gates, gates_at_training),
-        _digest_verified(candidate, evidence),
+        digest_verified(evidence, candidate.digest, "training recorded"),
         _data_checked(data_check),
         *measured(evidence, gates),
     ]
@@ -46,12 +46,13 @@ def _thresholds_fixed(candidate: Candidate, gates: GatesSpec, at_training: str |
     return GateResult(name="thresholds_fixed", passed=same, evidence=said)
 
 
-def _digest_verified(candidate: Candidate, evidence: dict[str, Any]) -> GateResult:
+def digest_verified(evidence: dict[str, Any], expected: str, recorded: str) -> GateResult:
+    """Hold that the files which were evaluated are those of the digest `expected`; `recorded` says whose word that is."""
     found = str(evidence.get("candidate_digest", "nothing"))
-    passed = evidence.get("digest_verified") is True and found == candidate.digest
+    passed = evidence.get("digest_verified") is True and found == expected
     said = f"the evaluated files have digest {found[:19]}"
     return GateResult(name="artifact_digest", passed=passed,
-                      evidence=said if passed else f"{said}, training recorded {candidate.digest[:19]}")
+                      evidence=said if passed else f"{said}, {recorded} {expected[:19]}")
 
 
 def _data_checked(digest: str | None) -> GateResult:

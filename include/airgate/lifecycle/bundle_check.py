@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import file_digest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -174,9 +173,3 @@ def _agree(statement: BundleStatement, story: Story) -> None:
     for what, said, found in pairs:
         if said != found:
             raise BundleError("other model", f"its {what} is {said}, the source's log says {found}")
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file as 'sha256:...', in little memory. Raises OSError."""
-    with path.open("rb") as file:
-        return f"sha256:{file_digest(file, 'sha256').hexdigest()}"

@@ -2,7 +2,6 @@
 
 import json
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,7 +10,8 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from airgate import settings
-from airgate.audit.event import Actor, AuditEvent, TaskRef, event_id_of
+from airgate.audit.event import Actor, AuditEvent, event_id_of
+from airgate.contracts import digests
 from airgate.contracts.bundle import ImportedFrom
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.payloads import Candidate, Verdict
@@ -25,7 +25,6 @@ from airgate.lifecycle.bundle_origin import origin_of, stored_at
 from airgate.lifecycle.candidate import REGISTER_TASK
 from airgate.lifecycle.verdict import conclude
 from airgate.runtime import bundle as told_to_steps
-from airgate.runtime import record as step_record
 from airgate.runtime.live import live_of
 
 BUNDLE_PARAM = "bundle"
@@ -97,12 +96,10 @@ def check_importer(actor: Actor) -> None:
 
 def imported_event(context: Any, checked: Checked, ref: ArtifactRef) -> AuditEvent:
     """The record of an import. Its id is that of the bundle's nonce, so that there can be one."""
-    ti, imported = context["ti"], checked.imported(ref)
+    imported = checked.imported(ref)
     return AuditEvent(
         event_id=event_id_of("bundle.imported", imported.environment, imported.nonce), kind="bundle.imported",
-        occurred_at=datetime.now(UTC), actor=recording.actor_of(context), model=imported.candidate.model, source="operator",
-        task=TaskRef(dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, try_number=ti.try_number),
-        code=step_record.code_of(ti),
+        occurred_at=datetime.now(UTC), model=imported.candidate.model, **recording.by(context),
         # Not masked: keys and digests with a letter changed are none.
         body=imported.model_dump(mode="json"),
         personal={f"people.{place}.name": person.name for place, person in enumerate(imported.people)})
@@ -151,7 +148,7 @@ def _fetched(digest: str, folder: Path) -> tuple[ArtifactRef, Path]:
 
 def _evaluation(imported: ImportedFrom) -> dict[str, Any]:
     raw = at_rest.read_bytes(stored_at(imported.evaluation))
-    found = f"sha256:{sha256(raw).hexdigest()}"
+    found = digests.of_bytes(raw)
     if found != imported.evaluation:
         raise GateError(f"the evaluation in the store has the digest {found}, the audit log says {imported.evaluation}: it was "
                         "changed. Import the version again.")

@@ -2,7 +2,6 @@
 source before it writes one and the destination before it takes one.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +10,10 @@ from pydantic import ValidationError
 
 from airgate.audit.entry import StoredEvent
 from airgate.audit.event import AuditEvent, Kind
+from airgate.contracts import digests
 from airgate.contracts.bundle import ImportedFrom
 from airgate.contracts.payloads import Candidate, Verdict
-from airgate.contracts.standard_steps import REGISTER, REGISTER_IMPORTED
+from airgate.contracts.standard_steps import COMPARE, REGISTER, REGISTER_IMPORTED
 from airgate.contracts.step import ArtifactRef
 from airgate.errors import BundleError, SignatureError
 from airgate.signatures import statement
@@ -23,7 +23,6 @@ from airgate.signatures.keys import Keyring
 DECISIONS: tuple[Kind, ...] = (
     "gate.verdict", "promotion.requested", "promotion.approved", "promotion.refused", "stage.moving", "stage.moved",
     "stage.reverted", "stage.reviewed", "model.signed", "registry.changed", "bundle.imported", "drift.verdict")
-COMPARED = "airgate.steps.evaluate:compare"
 # What a step gave: the bytes that its event names by digest and place.
 Output = Callable[[ArtifactRef], bytes]
 
@@ -133,7 +132,7 @@ def _of_training(ours: Sequence[AuditEvent], registered: AuditEvent, verdict: Au
     begun = _newest(training[::-1], "task.started", "train")
     digest = Verdict.model_validate(verdict.body).evaluation_digest
     measured = next((event for event in reversed(ours) if _run(event) == _run(verdict) and event.kind == "task.succeeded"
-                     and event.source == "operator" and event.body.get("function") == COMPARED
+                     and event.source == "operator" and event.body.get("function") == COMPARE
                      and _body(event)["output"]["digest"] == digest), None)
     if measured is None:
         raise _incomplete(f"the event of the evaluation {digest} is not in the log")
@@ -157,8 +156,7 @@ def _of_import(ours: Sequence[AuditEvent], registered: AuditEvent, verdict: Audi
     if imported.model_digest != candidate.digest:
         raise BundleError("other model", f"what was imported is the model {imported.model_digest}, not {candidate.digest}")
     root, _, _ = imported.bundle.uri.rpartition("/sha256/")
-    text = imported.evaluation.removeprefix("sha256:")
-    place = ArtifactRef(uri=f"{root}/sha256/{text[:2]}/{text}", digest=imported.evaluation, kind="json", size=0)
+    place = ArtifactRef(uri=digests.place_in(root, imported.evaluation), digest=imported.evaluation, kind="json", size=0)
     return {"evaluation": place, "data_check": imported.data_check, "gates_at_training": imported.gates_at_training,
             "compared_with": imported.compared_with}
 
@@ -177,7 +175,7 @@ def _run(event: AuditEvent) -> tuple[str, str] | None:
 
 
 def _checked(data: bytes, ref: ArtifactRef) -> bytes:
-    found = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    found = digests.of_bytes(data)
     if found != ref.digest:
         raise BundleError("tampered", f"what the registering step gave has the digest {found}, the log says {ref.digest}")
     return data

@@ -1,8 +1,6 @@
 """`airgate bundle`: export, verify, import. docs/bundles.md walks through it."""
 
 import argparse
-import getpass
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,8 +8,11 @@ import httpx
 
 from airgate import settings
 from airgate.airflow_api import AirflowApi
-from airgate.audit.event import Actor, AuditEvent, event_id_of
+from airgate.audit.cli_keep import me
+from airgate.audit.event import AuditEvent, event_id_of
 from airgate.audit.store import AuditStore
+from airgate.command_line import say
+from airgate.contracts import digests
 from airgate.contracts.model_spec import SPEC_FILE
 from airgate.contracts.runs import dag_id
 from airgate.errors import AirgateError, BundleError, ConfigError
@@ -50,14 +51,14 @@ def _export(args: argparse.Namespace) -> int:
         raise ConfigError(f"'{args.version}' names no version; write MODEL@VERSION, such as diagnosis_classifier@3. An alias "
                           "moves, so name the number")
     now = settings.load()
-    made = export(now, AuditStore(now.audit_url), model, version, args.file, by=_me(), valid=timedelta(days=args.days))
-    _say(f"{made.path}: {made.size} bytes; {_line(made.checked)}")
-    _say(f"it may be imported until {made.checked.statement.manifest.expires_at:%Y-%m-%d %H:%M} UTC")
+    made = export(now, AuditStore(now.audit_url), model, version, args.file, by=me(), valid=timedelta(days=args.days))
+    say(f"{made.path}: {made.size} bytes; {_line(made.checked)}")
+    say(f"it may be imported until {made.checked.statement.manifest.expires_at:%Y-%m-%d %H:%M} UTC")
     return 0
 
 
 def _verify(args: argparse.Namespace) -> int:
-    _say(f"ok: {_line(_checked(args.file))}")
+    say(f"ok: {_line(_checked(args.file))}")
     return 0
 
 
@@ -75,8 +76,8 @@ def _import(args: argparse.Namespace) -> int:
         AuditStore(now.audit_url).append(_refusal(args.file, error))
         raise BundleError(error.reason, f"{args.file} is refused ({error.reason}): {error}") from None
     ref = ArtifactStore(now.artifact_store).put_file(args.file)
-    _say(f"ok: {_line(checked)}")
-    _say(f"the bundle is in the artifact store: {ref.digest}")
+    say(f"ok: {_line(checked)}")
+    say(f"the bundle is in the artifact store: {ref.digest}")
     _start(now, dag_id(model, "bundle_import"), ref.digest, start=not args.no_start)
     return 0
 
@@ -84,7 +85,7 @@ def _import(args: argparse.Namespace) -> int:
 def _start(now: Settings, dag: str, digest: str, *, start: bool) -> None:
     by_hand = f"start the DAG {dag} in Airflow with bundle = {digest}"
     if not start:
-        _say(by_hand)
+        say(by_hand)
         return
     try:
         with AirflowApi.from_environment(now.airflow_api) as api:
@@ -94,8 +95,8 @@ def _start(now: Settings, dag: str, digest: str, *, start: bool) -> None:
             made = api.post(f"dags/{dag}/dagRuns", {"logical_date": None, "conf": {"bundle": digest}})
     except (httpx.HTTPError, ConfigError) as error:
         raise AirgateError(f"the import was not started: {error}. The bundle is in the store: {by_hand}") from None
-    _say(f"started {dag}, run {made['dag_run_id']}: the version is registered, judged by the gates of this installation, and "
-         "on a pass its promotion is asked for here")
+    say(f"started {dag}, run {made['dag_run_id']}: the version is registered, judged by the gates of this installation, and "
+        "on a pass its promotion is asked for here")
 
 
 def _checked(path: Path) -> Checked:
@@ -108,11 +109,11 @@ def _checked(path: Path) -> Checked:
 def _refusal(path: Path, error: BundleError) -> AuditEvent:
     now = datetime.now(UTC)
     try:
-        digest = bundle_check.digest_of(path)
+        digest = digests.of_file(path)
     except OSError:
         digest = ""
     return AuditEvent(event_id=event_id_of("bundle.refused", digest, now.isoformat()), kind="bundle.refused", occurred_at=now,
-                      actor=_me(), source="cli", body={"bundle": digest, "reason": error.reason, "message": str(error)[:2000]})
+                      actor=me(), source="cli", body={"bundle": digest, "reason": error.reason, "message": str(error)[:2000]})
 
 
 def _line(checked: Checked) -> str:
@@ -122,17 +123,8 @@ def _line(checked: Checked) -> str:
             f"signed by {key}; its log {manifest.origin} verifies up to {checked.checkpoint} events")
 
 
-def _me() -> Actor:
-    """Whoever sits at this machine; its name there, which is not one of Airflow's."""
-    return Actor(kind="outside", name=getpass.getuser())
-
-
 def _days(text: str) -> int:
     days = int(text)
     if not 1 <= days <= 366:
         raise argparse.ArgumentTypeError(f"{days} is not allowed; give 1 to 366")
     return days
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")

@@ -3,12 +3,12 @@
 import argparse
 import json
 import re
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airgate.command_line import plain, say
 from airgate.contracts.promotion import PRODUCTION
 from airgate.contracts.stages import STAGES
 from airgate.errors import ConfigError
@@ -105,7 +105,7 @@ def _store(args: argparse.Namespace) -> "AuditStore":
 def _say(told: dict[str, Any] | list[str]) -> None:
     """One JSON document, or lines that are safe for a terminal."""
     if isinstance(told, dict):
-        sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
+        say(json.dumps(told, ensure_ascii=False))
         return
     for line in told:
-        sys.stdout.write("".join(char if char.isprintable() else " " for char in line) + "\n")
+        say(plain(line))

@@ -1,17 +1,16 @@
 """`airgate model`: verify and sign versions, and the keys for it; history and provenance stand in `cli_history`."""
 
 import argparse
-import getpass
 import json
 import os
 import re
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airgate import settings
+from airgate.command_line import plain, say
 from airgate.errors import ConfigError, PromotionError
 from airgate.lifecycle import cli_history
 
@@ -58,14 +57,14 @@ def verify(args: argparse.Namespace) -> int:
     model, version = _named(args.named)
     found = _verified(_store(args), model, version, args.stage, with_files=not args.without_files)
     for line in found.lines():
-        _print(line)
-    _print(f"{args.named}: {'verified' if found.ok else 'NOT VERIFIED'}{f' in {found.stage}' if found.stage else ''}")
+        say(plain(line))
+    say(f"{args.named}: {'verified' if found.ok else 'NOT VERIFIED'}{f' in {found.stage}' if found.stage else ''}")
     return 0 if found.ok else EXIT_FAILED
 
 
 def sign(args: argparse.Namespace) -> int:
     """Sign what the log has of a version: its registration, its promotions and moves; print what verifies then."""
-    from airgate.audit.event import Actor
+    from airgate.audit.cli_keep import me
     from airgate.audit.registrations import known
     from airgate.audit.registry_state import RegistryState
     from airgate.lifecycle import resign
@@ -78,15 +77,14 @@ def sign(args: argparse.Namespace) -> int:
                              "on. Train it again.")
     with tempfile.TemporaryDirectory(prefix="airgate-") as folder:
         files = _files(model, version, Path(folder), registered.source)
-    signed = resign.sign_version(log, model, version, files, args.before,
-                                 actor=Actor(kind="outside", name=getpass.getuser()), source="cli")
+    signed = resign.sign_version(log, model, version, files, args.before, actor=me(), source="cli")
     for event in signed:
-        _print(f"signed: {event.body['statement']} of {args.named}, by {event.body['key']}")
+        say(plain(f"signed: {event.body['statement']} of {args.named}, by {event.body['key']}"))
     if not signed:
-        _print(f"{args.named} is signed already, by this installation's key")
+        say(f"{args.named} is signed already, by this installation's key")
     found = _verified(log, model, version, None, with_files=False)
     for line in found.lines():
-        _print(line)
+        say(plain(line))
     return 0 if found.ok else EXIT_FAILED
 
 
@@ -104,7 +102,7 @@ def export_signature(args: argparse.Namespace) -> int:
             file.write(json.dumps(bundle))
     except OSError as error:
         raise ConfigError(f"{args.file} cannot be written: {error.strerror}. Name another file.") from None
-    _print(f"{args.file}: verify it with `model_signing verify key FOLDER --signature {args.file} --public_key PUBLIC_KEY`")
+    say(f"{args.file}: verify it with `model_signing verify key FOLDER --signature {args.file} --public_key PUBLIC_KEY`")
     return 0
 
 
@@ -114,9 +112,9 @@ def keygen(args: argparse.Namespace) -> int:
 
     private_key.write_new(args.file)
     public = keys.signer(f"file:{args.file}", settings.load().environment).public
-    _print(f"{args.file}: set AIRGATE_MODEL_KEY to file:{args.file.absolute()} for Airflow's processes, never for steps. Its "
-           f"public key for {public.name}, for the AIRGATE_MODEL_TRUST of others:")
-    _print(public.text())
+    say(f"{args.file}: set AIRGATE_MODEL_KEY to file:{args.file.absolute()} for Airflow's processes, never for steps. Its "
+        f"public key for {public.name}, for the AIRGATE_MODEL_TRUST of others:")
+    say(public.text())
     return 0
 
 
@@ -125,7 +123,7 @@ def key(_: argparse.Namespace) -> int:
     from airgate.signatures import keys
 
     now = settings.load()
-    _print(keys.signer(now.model_key, now.environment).public.text())
+    say(keys.signer(now.model_key, now.environment).public.text())
     return 0
 
 
@@ -171,7 +169,3 @@ def _store(args: argparse.Namespace) -> "AuditStore":
     from airgate.audit.store import AuditStore
 
     return AuditStore(args.url or settings.load().audit_url)
-
-
-def _print(line: str) -> None:
-    sys.stdout.write("".join(char if char.isprintable() else " " for char in line) + "\n")

@@ -202,7 +202,7 @@ def _approvals(log: "AuditStore", said: Statement, request_digest: str) -> str:
     late = [approval.role for approval in approvals if approval.at > asked.expires_at]
     if late:
         raise SignatureError(f"the approval by {', '.join(late)} was given after the request had expired.")
-    people, roles = {_person(approval) for approval in approvals}, {approval.role for approval in approvals}
+    people, roles = {approval.person or approval.user for approval in approvals}, {approval.role for approval in approvals}
     if len(people) < APPROVALS or len(roles) < APPROVALS:
         raise SignatureError(f"{len(people)} person in {len(roles)} role(s) approved; two people in two roles must.")
     asking = people & {requester.partition(":")[2] for requester in asked.requesters}
@@ -253,10 +253,6 @@ def _statement(envelope: dict[str, Any], keyring: Keyring, found: Verification) 
     if (said.predicate.model, said.predicate.version) != (found.model, found.version):
         raise SignatureError(f"the signature is of {said.predicate.model} version {said.predicate.version}.")
     return said
-
-
-def _person(approval: Approval) -> str:
-    return str(getattr(approval, "person", None) or approval.user)
 
 
 def _keyid(envelope: Mapping[str, Any]) -> str:

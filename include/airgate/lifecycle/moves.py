@@ -72,12 +72,9 @@ class Author:
     def of(cls, context: Any, actor: Actor | None = None) -> "Author":
         """The author that a task's context names; whoever started the run, unless `actor` is given."""
         from airgate.lifecycle import recording
-        from airgate.runtime import record
 
-        ti = context["ti"]
-        task = TaskRef(dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, try_number=ti.try_number,
-                       map_index=-1 if ti.map_index is None else ti.map_index)
-        return cls(actor or recording.actor_of(context), task, record.code_of(ti))
+        by = recording.by(context, actor)
+        return cls(by["actor"], by["task"], by["code"])
 
     def wrote(self, move: Move) -> bool:
         """Whether a move is of this task instance, whichever its try."""

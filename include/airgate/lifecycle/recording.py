@@ -1,6 +1,5 @@
 """How the light tasks read and write the audit log. A decision is written once: a repeated task meets what it decided before."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -8,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from airgate import redaction
-from airgate.audit.event import Actor, AuditEvent, Kind, TaskRef, event_id_of
+from airgate.audit.event import Actor, AuditEvent, Kind, event_id_of
+from airgate.contracts import digests
 from airgate.contracts.promotion import Approval
 from airgate.contracts.step import ArtifactRef
 from airgate.encryption import at_rest
@@ -32,21 +32,26 @@ def record(context: Any, kind: Kind, model: str, version: str | None, body: dict
     `once` tells apart several decisions of one kind in one task. `actor` is who decided, if not who started the run.
     `personal` names the texts of `body` that are about a person, and whom; see AuditEvent.
     """
-    ti = context["ti"]
-    map_index = -1 if ti.map_index is None else ti.map_index
-    event_id = event_id_of(ti.dag_id, ti.run_id, ti.task_id, map_index, kind, *once)
+    author = by(context, actor)
+    task = author["task"]
+    event_id = event_id_of(task.dag_id, task.run_id, task.task_id, task.map_index, kind, *once)
     log = store()
     earlier = log.get(event_id)
     if earlier is not None:
         return earlier.event
     event = AuditEvent(
-        event_id=event_id, kind=kind, occurred_at=datetime.now(UTC), actor=actor or actor_of(context),
-        task=TaskRef(dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=map_index, try_number=ti.try_number),
-        model=model, version=version, source="operator", code=step_record.code_of(ti), body=redaction.masked(body),
-        personal=personal or {},
+        event_id=event_id, kind=kind, occurred_at=datetime.now(UTC), model=model, version=version, **author,
+        body=redaction.masked(body), personal=personal or {},
     )
     log.append(event)
     return event
+
+
+def by(context: Any, actor: Actor | None = None) -> dict[str, Any]:
+    """The fields of an event that say who wrote it: `actor`, if not who started the run, by which task try, with which code."""
+    ti = context["ti"]
+    return {"actor": actor or actor_of(context), "source": "operator", "task": step_record.task_of(ti),
+            "code": step_record.code_of(ti)}
 
 
 def triggers(context: Any) -> list[Any]:
@@ -145,7 +150,7 @@ def output_of(event: AuditEvent) -> Any:
     """The JSON value a step gave, read by the reference in its success event. Raises ArtifactError on other bytes."""
     ref = output_ref(event)
     raw = at_rest.read_bytes(ref.uri)
-    found = "sha256:" + hashlib.sha256(raw).hexdigest()
+    found = digests.of_bytes(raw)
     if found != ref.digest:
         raise ArtifactError(f"{ref.uri} has digest {found}, the audit log says {ref.digest}: the file was changed. "
                             "Run the step again.")

@@ -3,7 +3,6 @@
 What is signed is made from records alone: the register step's success event, the leaves of request and approvals.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from airgate.audit import signed
 from airgate.audit.event import AuditEvent, TaskRef, event_id_of
 from airgate.audit.signed import claim_of
 from airgate.audit.stage_chain import Move
+from airgate.contracts import digests
 from airgate.contracts.manifest import manifest_digest
 from airgate.contracts.model_spec import ModelSpec
 from airgate.contracts.payloads import Candidate
@@ -28,7 +28,6 @@ from airgate.errors import PromotionError, SignatureError
 from airgate.lifecycle import recording
 from airgate.lifecycle.candidate import REGISTER_TASK
 from airgate.lifecycle.data_read import check_data
-from airgate.runtime import record as step_record
 from airgate.signatures import dsse, keys, stage_move, statement
 from airgate.signatures.statement import Promotion, Registration, Statement
 
@@ -57,19 +56,11 @@ class SignOperator(BaseOperator):
         candidate = candidate_in(registered)
         if context["ti"].dag_id == dag_id(self.spec.name, "training"):  # what an import names, its bundle's signature vouches for
             check_data(candidate)
-        event = sign_registration(log, registered, **by(context))
+        event = sign_registration(log, registered, **recording.by(context))
         self.log.info("version %s is signed by %s", event.version, event.body["key"])
         payload: dict[str, Any] = candidate.model_dump(mode="json")
         recording.emit(context, self.outlets, payload)
         return payload
-
-
-def by(context: Any) -> dict[str, Any]:
-    """The fields of an event that say which task wrote it."""
-    ti = context["ti"]
-    task = TaskRef(dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, try_number=ti.try_number,
-                   map_index=-1 if ti.map_index is None else ti.map_index)
-    return {"actor": recording.actor_of(context), "source": "operator", "task": task, "code": step_record.code_of(ti)}
 
 
 def candidate_in(registered: AuditEvent) -> Candidate:
@@ -104,7 +95,7 @@ def sign_promotion(context: Any, log: "AuditStore", request_event: AuditEvent, a
     Raises PromotionError when the version's registration was never signed or its signature does not verify, ConfigError
     without a key.
     """
-    return promotion_signature(log, request_event, approvals, **by(context))
+    return promotion_signature(log, request_event, approvals, **recording.by(context))
 
 
 def promotion_signature(log: "AuditStore", request_event: AuditEvent, approvals: Sequence[AuditEvent],
@@ -208,7 +199,7 @@ def _files(log: "AuditStore", candidate: Candidate, task: TaskRef) -> dict[str, 
 def read_manifest(ref: ArtifactRef) -> dict[str, str]:
     """A model's manifest from the store. Raises ArtifactError when it is not there, SignatureError for other bytes."""
     raw = at_rest.read_bytes(ref.uri)
-    if "sha256:" + hashlib.sha256(raw).hexdigest() != ref.digest:
+    if digests.of_bytes(raw) != ref.digest:
         raise SignatureError(f"{ref.uri}: not the manifest of digest {ref.digest}. Somebody changed it: do not sign it.")
     files = json.loads(raw)
     if not isinstance(files, dict) or manifest_digest(files) != ref.digest:

@@ -6,9 +6,6 @@ from uuid import UUID
 from airgate.errors import BundleError
 from airgate.runtime import record
 
-IMPORT_STEPS = "airgate.steps.import_bundle:"
-# How they call the bundle among their arguments.
-BUNDLE_ARGUMENT = "bundle"
 # What of a `bundle.imported` record they are told. Names of people are none of their business.
 TOLD = ("bundle", "model_digest", "candidate", "evaluation")
 

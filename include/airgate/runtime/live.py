@@ -3,11 +3,8 @@
 from typing import Any
 
 from airgate.contracts.promotion import PRODUCTION
-from airgate.contracts.standard_steps import LIVE_ARGUMENT
 from airgate.errors import PromotionError, SignatureError
 from airgate.runtime import record
-
-__all__ = ["LIVE_ARGUMENT", "check_live", "checked", "live_of"]
 
 
 def live_of(model: str) -> dict[str, Any] | None:

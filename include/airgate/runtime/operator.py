@@ -14,12 +14,13 @@ from airgate import errors, settings
 from airgate.audit.delivery import NotRecorded
 from airgate.audit.event import AuditEvent, Kind
 from airgate.contracts import calls
+from airgate.contracts.standard_steps import BUNDLE_ARGUMENT, IMPORTING, LIVE_ARGUMENT
 from airgate.contracts.step import ArtifactRef, RunContext, StepCall, StepFailure, StepResult
 from airgate.errors import AirgateError, ArtifactError, AuditError, ConfigError, DataError, StepError, WiringError
 from airgate.redaction import secret_in
 from airgate.runtime import record
-from airgate.runtime.bundle import BUNDLE_ARGUMENT, IMPORT_STEPS, check_bundle
-from airgate.runtime.live import LIVE_ARGUMENT, check_live
+from airgate.runtime.bundle import check_bundle
+from airgate.runtime.live import check_live
 from airgate.runtime.plan import StepPlan
 from airgate.runtime.upstream import STEP_RESULT, explain, mapped_outputs, upstream_result
 from airgate.runtime.window import window_of
@@ -113,7 +114,7 @@ class StepTask:
         if LIVE_ARGUMENT in self.json_inputs and self.plan.spec is not None:
             check_live(self.json_inputs[LIVE_ARGUMENT], self.plan.spec.name, context["ti"])
         parameters = {**self.parameters, **self.json_inputs}
-        if self.plan.function.startswith(IMPORT_STEPS) and self.plan.spec is not None:
+        if self.plan.function.startswith(IMPORTING) and self.plan.spec is not None:
             check_bundle(parameters.get(BUNDLE_ARGUMENT), self.plan.spec.name)
         _refuse_secrets(self.plan, parameters)
         try:

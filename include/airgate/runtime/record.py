@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,6 +11,7 @@ from airgate.audit.delivery import Delivery
 from airgate.audit.event import Actor, AuditEvent, CodeRef, Kind, Source, TaskRef
 from airgate.audit.event import task_event as new_event
 from airgate.audit.spool import DrainReport, Spool
+from airgate.contracts import digests
 from airgate.contracts.step import ArtifactRef, StepCall, StepFailure, StepResult
 
 if TYPE_CHECKING:
@@ -70,11 +70,15 @@ def task_event(ti: TaskTry, kind: Kind, source: Source, actor: Actor, body: dict
 
     `fields` are further fields of AuditEvent: model, version, recovered, occurred_at.
     """
-    task = TaskRef(dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, try_number=max(0, ti.try_number),
-                   map_index=-1 if ti.map_index is None else ti.map_index)
     version = getattr(ti, "dag_version_id", None)
     body = {**body, "dag_version": str(version)} if version else body
-    return new_event(kind, task, actor=actor, source=source, code=code or code_of(ti), body=body, **fields)
+    return new_event(kind, task_of(ti), actor=actor, source=source, code=code or code_of(ti), body=body, **fields)
+
+
+def task_of(ti: TaskTry) -> TaskRef:
+    """The task try as events name it."""
+    return TaskRef(dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, try_number=max(0, ti.try_number),
+                   map_index=-1 if ti.map_index is None else ti.map_index)
 
 
 def is_step(task: Any) -> bool:
@@ -190,7 +194,7 @@ def bounded(value: Any) -> Any:
 def fingerprint(value: Any) -> str:
     """SHA-256 over a JSON value's text with sorted keys and no spaces, as 'sha256:...'."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return "sha256:" + hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+    return digests.of_bytes(text.encode("utf-8", "replace"))
 
 
 def _reference(ref: ArtifactRef) -> dict[str, Any]:

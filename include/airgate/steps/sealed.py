@@ -11,7 +11,7 @@ from airgate.encryption.at_rest import KEYS, SUFFIX, AtRest, no_keys
 from airgate.encryption.envelope import EnvelopeError, sealed_size
 from airgate.encryption.keys import KeyService
 from airgate.errors import ConfigError
-from airgate.steps.store_files import DigestError, check, opened, reading, remote, slot, writing
+from airgate.steps.store_files import DigestError, check, opened, reading, slot, writing
 
 
 class SealedFiles:
@@ -42,7 +42,7 @@ class SealedFiles:
         if not self.has(uri):
             return False
         if calls.local_path(uri) is None:
-            filesystem, key = remote(uri + SUFFIX)
+            filesystem, key = calls.remote(uri + SUFFIX)
             return bool(filesystem.size(key) == sealed_size(size))
         self._copy_out(uri, digest, None)
         return True

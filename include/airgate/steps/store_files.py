@@ -7,9 +7,9 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from airgate.contracts.calls import local_path
+from airgate.contracts.calls import local_path, reason, remote
 from airgate.errors import AirgateError, ArtifactError, MissingArtifactError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -24,14 +24,6 @@ def check(uri: str, expected: str, found: str) -> None:
     if expected != found:
         raise DigestError(f"{uri}: expected {expected}, found {found}. They changed after they were stored: do not use "
                           "them. Find out what changed them, remove the file, and run the step that made them again.")
-
-
-def remote(uri: str) -> tuple[Any, str]:
-    """The fsspec file system of a URL and the path in it."""
-    import fsspec  # a local store does without it
-
-    filesystem, key = fsspec.url_to_fs(uri)
-    return filesystem, key
 
 
 @contextmanager
@@ -76,7 +68,7 @@ def reading(uri: str) -> Iterator[None]:
     except AirgateError:
         raise
     except Exception as error:  # each kind of store has its own errors, and few of them are OSErrors
-        raise ArtifactError(f"{uri}: {_reason(error)}. Check that this process may read the artifact store.") from error
+        raise ArtifactError(f"{uri}: {reason(error)}. Check that this process may read the artifact store.") from error
 
 
 @contextmanager
@@ -90,7 +82,7 @@ def writing(uri: str, size: int) -> Iterator[None]:
         hint = "Check that the artifact store is there and that this process may write it."
         if isinstance(error, OSError) and error.errno in FULL:
             hint = "Make room there, or raise the quota."
-        raise ArtifactError(f"{uri}: cannot be written: {_reason(error)}; {size} bytes are needed. {hint} Nothing "
+        raise ArtifactError(f"{uri}: cannot be written: {reason(error)}; {size} bytes are needed. {hint} Nothing "
                             "half-written was left.") from error
 
 
@@ -107,7 +99,3 @@ def _local_slot(root: Path, target: Path) -> Iterator[Path]:
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or f"{type(error).__name__}: {error}"

@@ -83,7 +83,6 @@ DECLARE
   wrong bigint;
   head record;
   now_text text;
-  known bigint[];
   seqs bigint[];
   leaves bytea[];
   leaf_count bigint;
