@@ -110,6 +110,13 @@ def test_a_failure_reads_well(made: k8s.V1Pod | None, more: dict[str, Any], erro
     assert text in failure.message
 
 
+def test_a_pod_that_is_being_deleted_says_so_also_when_its_container_says_nothing() -> None:
+    made = pod("Failed", state={"waiting": {"reason": "ContainerCreating"}})
+    made.metadata.deletion_timestamp = datetime.now(UTC)
+    found = said(made, events=[("Killing", "Stopping container base")])
+    assert found.error == "PodDeleted" and found.retryable and "(Stopping container base)" in found.message
+
+
 def test_what_is_short_and_what_there_is() -> None:
     failure = said(unschedulable(GPU), Resources(gpu=4, memory="64Gi"), nodes=NODES)
     assert failure.error == "Unschedulable" and failure.retryable

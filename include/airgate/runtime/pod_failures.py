@@ -189,7 +189,9 @@ def _exit(evidence: Evidence) -> StepFailure | None:
 
 
 def _gone(evidence: Evidence) -> StepFailure | None:
-    if evidence.pod is not None or evidence.error is None:
+    # A kubelet may take the container away before it has said how it ended.
+    there = evidence.pod is not None and not evidence.pod.metadata.deletion_timestamp
+    if there or evidence.error is None:
         return None
     killed = evidence.event("Killing", "Evicted")
     return StepFailure(error="PodDeleted", retryable=True, message=(
