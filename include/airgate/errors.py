@@ -25,11 +25,15 @@ class ContractError(AirgateError):
 
 
 class ArtifactError(AirgateError):
-    """An artifact is missing, or its bytes are not those that its digest names."""
+    """An artifact is missing or cannot be read or written."""
 
 
 class MissingArtifactError(ArtifactError):
     """The store could be asked, and nothing is there."""
+
+
+class DigestError(ArtifactError):
+    """Bytes are not those that their digest names. Trying again gives the same bytes, so it does not help."""
 
 
 class SignatureError(AirgateError):

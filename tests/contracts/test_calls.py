@@ -1,5 +1,6 @@
 """Where calls live and how they are read back."""
 
+import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -7,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airgate.contracts import calls
+from airgate.contracts import calls, small_files
 from airgate.contracts.fork_protocol import server_environment, step_environment
 from airgate.contracts.step import RunContext, StepCall, StepResult
-from airgate.errors import ArtifactError, ContractError, FencedError
+from airgate.errors import ArtifactError, ContractError, DigestError, FencedError
 
 
 def run(**changes) -> RunContext:
@@ -52,12 +53,40 @@ def test_round_trip(store, tmp_path):
     made = call(store.format(tmp_path / "store"))
     url = calls.write_call(made)
     assert calls.read_call(url) == made
-    assert calls.read_result(url) is None
-    calls.write_result(url, result())
-    assert calls.read_result(url) == result()
+    assert calls.read_result(url, "0" * 64) is None
+    digest = calls.write_result(url, result())
+    assert calls.read_result(url, digest) == result()
     again = calls.write_call(made)
-    assert calls.read_result(again) is None, "an answer to an earlier call must not be taken for one to this"
-    assert calls.read_result(url) == result()
+    assert calls.read_result(again, digest) is None, "an answer to an earlier call must not be taken for one to this"
+    assert calls.read_result(url, digest) == result()
+
+
+@pytest.mark.attack("call.json rewritten in the store by someone else: the step is not run")
+@pytest.mark.parametrize("store", ["file://{}", "memory://{}"])
+def test_a_call_that_was_rewritten_is_refused(store, tmp_path):
+    url = calls.write_call(call(store.format(tmp_path / "store")))
+    small_files.write_bytes(url, small_files.read_bytes(url).replace(b"toy.steps:train", b"toy.steps:steal"))
+    with pytest.raises(DigestError, match="expected sha256:.*, found sha256:.*Somebody changed it"):
+        calls.read_call(url)
+
+
+@pytest.mark.attack("result.json rewritten in the store by someone else: it counts for nothing")
+@pytest.mark.parametrize("store", ["file://{}", "memory://{}"])
+def test_a_result_that_was_rewritten_is_refused(store, tmp_path):
+    url = calls.write_call(call(store.format(tmp_path / "store")))
+    digest = calls.write_result(url, result())
+    forged = calls.write_result(url, result().model_copy(update={"metrics": {"auc": 1.0}}))
+    with pytest.raises(DigestError, match="Somebody changed it"):
+        calls.read_result(url, digest)
+    assert calls.read_result(url, forged) is not None
+    assert calls.read_result(url, None) is None, "without a receipt nobody knows whose it is"
+
+
+def test_a_url_that_promises_no_call_is_refused(tmp_path):
+    path = tmp_path / "ab12" / "call.json"
+    small_files.replace_file(path, call("s").model_dump_json().encode())
+    with pytest.raises(ContractError, match="nobody can tell whether the call is the one that was asked"):
+        calls.read_call(f"file://{path}")
 
 
 @pytest.mark.parametrize("store", ["file://{}", "{}", "memory://{}"])
@@ -67,7 +96,7 @@ def test_a_launch_shuts_out_the_earlier_ones_of_its_task(store, tmp_path):
     calls.check_fence(first)
     second = calls.write_call(call(root, try_number=3))
     calls.check_fence(second)
-    with pytest.raises(FencedError, match=r"launch 2/\w{8} of this task may write nothing any more: launch 3/\w{8} took over"):
+    with pytest.raises(FencedError, match=r"launch 2/\S+ of this task may write nothing any more: launch 3/\S+ took over"):
         calls.check_fence(first)
     other = calls.write_call(call(root, task_id="load"))
     calls.check_fence(other)
@@ -96,20 +125,22 @@ def test_a_store_that_cannot_be_written_is_an_artifact_error(tmp_path):
 
 def test_a_missing_call_is_an_artifact_error(tmp_path):
     with pytest.raises(ArtifactError, match="there is no call"):
-        calls.read_call(f"file://{tmp_path}/call.json")
+        calls.read_call(f"file://{tmp_path}/0a1b2c3d-{'0' * 64}/call.json")
 
 
 def test_another_schema_version_says_so(tmp_path):
-    path = tmp_path / "call.json"
-    path.write_text(call("s").model_dump_json().replace('"schema_version":1', '"schema_version":2'))
+    data = call("s").model_dump_json().replace('"schema_version":1', '"schema_version":2').encode()
+    path = tmp_path / f"0a1b2c3d-{hashlib.sha256(data).hexdigest()}" / "call.json"
+    small_files.replace_file(path, data)
     with pytest.raises(ContractError, match=r"schema_version is 2, this Airgate reads 1\. .*upgrade the older one"):
         calls.read_call(str(path))
 
 
 def test_a_broken_result_names_keys_and_no_values(tmp_path):
-    (tmp_path / "result.json").write_text('{"started_at": "2026-01-08T00:00:00Z", "metrics": {"auc": "s3cret"}, "extra": 1}')
+    data = b'{"started_at": "2026-01-08T00:00:00Z", "metrics": {"auc": "s3cret"}, "extra": 1}'
+    (tmp_path / "result.json").write_bytes(data)
     with pytest.raises(ContractError) as caught:
-        calls.read_result(f"file://{tmp_path}/call.json")
+        calls.read_result(f"file://{tmp_path}/call.json", hashlib.sha256(data).hexdigest())
     assert "metrics.auc" in str(caught.value)
     assert "extra: Extra inputs" in str(caught.value)
     assert "s3cret" not in str(caught.value)

@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.encryption.conftest import NEW, OLD, ring
 
-from airgate.contracts import calls
+from airgate.contracts import small_files
 from airgate.contracts.step import ArtifactRef
 from airgate.encryption.at_rest import read_bytes
 from airgate.encryption.envelope import EnvelopeError, sealed_size
 from airgate.encryption.keys import WrongKeyError
-from airgate.errors import ConfigError, MissingArtifactError
-from airgate.steps.store import ArtifactStore, DigestError, manifest, manifest_digest
+from airgate.errors import ConfigError, DigestError, MissingArtifactError
+from airgate.steps.store import ArtifactStore, manifest, manifest_digest
 
 PLAIN = b"name,diagnosis\nana,positive\n" * 3
 
@@ -32,11 +32,11 @@ def file(tmp_path: Path, data: bytes = PLAIN) -> Path:
 
 def everything(root: str) -> dict[str, bytes]:
     """Every byte that lies in a store."""
-    return {url: calls.read_bytes(url) for url in calls.files_below(root)}
+    return {url: small_files.read_bytes(url) for url in small_files.files_below(root)}
 
 
 def change(uri: str, data: bytes) -> None:
-    path = calls.local_path(uri)
+    path = small_files.local_path(uri)
     if path is not None and path.exists():
         path.chmod(0o644)
     filesystem, key = fsspec.url_to_fs(uri)
@@ -44,7 +44,7 @@ def change(uri: str, data: bytes) -> None:
 
 
 def wrapped_key(root: str) -> str:
-    (url,) = calls.files_below(f"{root}/keys")
+    (url,) = small_files.files_below(f"{root}/keys")
     return url
 
 
@@ -129,7 +129,7 @@ def test_missing_and_wrong_keys(store, root, tmp_path):
 ])
 def test_changed_bytes_are_named_and_never_repaired(store, tmp_path, damage):
     ref = store.put_file(file(tmp_path))
-    change(f"{ref.uri}.enc", damage(calls.read_bytes(f"{ref.uri}.enc")))
+    change(f"{ref.uri}.enc", damage(small_files.read_bytes(f"{ref.uri}.enc")))
     with pytest.raises(DigestError, match=rf"{ref.uri}\.enc: .*Do not use it. Find out what changed it, remove the file"):
         store.fetch(ref, tmp_path / "x")
     assert not (tmp_path / "x").exists()
@@ -140,7 +140,7 @@ def test_changed_bytes_are_named_and_never_repaired(store, tmp_path, damage):
 
 def test_one_artifact_cannot_stand_for_another(store, tmp_path):
     one, two = store.put_json(1), store.put_json(2)
-    change(f"{one.uri}.enc", calls.read_bytes(f"{two.uri}.enc"))
+    change(f"{one.uri}.enc", small_files.read_bytes(f"{two.uri}.enc"))
     with pytest.raises(DigestError, match="segment 0 does not open: .* or it is another artifact's"):
         store.fetch(one, tmp_path / "x")
 
@@ -167,7 +167,7 @@ def test_a_file_that_changes_while_it_is_stored(root, old, tmp_path):
     store = ArtifactStore(root, old)
     with pytest.raises(DigestError, match=f"{path}: expected sha256:0000"):
         store._keep(path, "sha256:" + "0" * 64, len(PLAIN), False)
-    assert [url for url in calls.files_below(root) if "/keys/" not in url] == []
+    assert [url for url in small_files.files_below(root) if "/keys/" not in url] == []
 
 
 def test_many_puts_of_one_content_at_once(store, tmp_path):

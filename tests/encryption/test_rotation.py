@@ -7,7 +7,7 @@ import pytest
 from tests.encryption.conftest import NEW, OLD, ring
 
 from airgate import cli
-from airgate.contracts import calls
+from airgate.contracts import small_files
 from airgate.encryption import rotation
 from airgate.encryption.keys import KeySources, WrongKeyError
 from airgate.errors import AirgateError
@@ -15,7 +15,7 @@ from airgate.steps.store import ArtifactStore
 
 
 def data_of(root: str) -> dict[str, bytes]:
-    return {url: calls.read_bytes(url) for url in calls.files_below(f"{root}/sha256")}
+    return {url: small_files.read_bytes(url) for url in small_files.files_below(f"{root}/sha256")}
 
 
 def test_after_a_rotation_the_old_key_may_go_and_no_data_was_rewritten(store, root, tmp_path):
@@ -44,7 +44,7 @@ def test_a_rotation_may_be_repeated_and_leaves_what_it_cannot_open(store, root):
 def test_a_half_written_key_file_is_no_wrapped_key(store, root, tmp_path):
     store.put_json(1)
     if root.startswith("file"):
-        (url,) = calls.files_below(f"{root}/keys")
+        (url,) = small_files.files_below(f"{root}/keys")
         path = Path(url.removeprefix("file://"))
         path.with_name(f".{path.name}.abc").write_bytes(b"{")
     assert rotation.status(root).wrapped_by == {"2026-01": 1}
@@ -67,7 +67,7 @@ class Forgetful:
 
 def test_a_service_that_loses_keys_is_found_before_the_old_wrapping_goes(store, root, old, tmp_path):
     ref = store.put_json(1)
-    (url,) = calls.files_below(f"{root}/keys")
+    (url,) = small_files.files_below(f"{root}/keys")
     with pytest.raises(AirgateError, match="gives back another data key than it was given; nothing was changed"):
         rotation.rewrap(url, KeySources([Forgetful(), old]))
     assert store.fetch(ref, tmp_path / "x").read_bytes() == b"1"
@@ -133,9 +133,9 @@ def test_no_key_is_printed_or_replaced(place: Path, capsys: pytest.CaptureFixtur
 def test_a_damaged_wrapped_key_is_named(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (place / "keys").write_text(OLD)
     ArtifactStore(f"file://{place}/store").put_json(1)
-    (url,) = calls.files_below(f"file://{place}/store/keys")
-    found = json.loads(calls.read_bytes(url))
+    (url,) = small_files.files_below(f"file://{place}/store/keys")
+    found = json.loads(small_files.read_bytes(url))
     assert set(found) == {"schema_version", "key", "wrapped"} and found["key"] == "2026-01"
-    calls.write_bytes(url, b"[]")
+    small_files.write_bytes(url, b"[]")
     assert cli.main(["store", "status"]) == 2
     assert "holds no wrapped data key" in capsys.readouterr().err

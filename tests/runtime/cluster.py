@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qs, urlparse
 
-# Given the URL of the call, does the step's work and says how the container ended: exit code and reason.
-Kubelet = Callable[[str], tuple[int, str]]
+# Given the URL of the call, does the step's work and says how the container ended: exit code and reason, and its termination
+# message where it left one.
+Kubelet = Callable[[str], tuple[int, str] | tuple[int, str, str]]
 
 
 BEGIN = "2026-01-09T06:00:00Z"
@@ -53,8 +54,8 @@ class Cluster:
 
     def finish(self, pod: dict[str, Any]) -> None:
         """Let the pod's container do its work and end."""
-        code, reason = self.kubelet(pod["spec"]["containers"][0]["args"][0])
-        ended = {"exitCode": code, "reason": reason, "startedAt": BEGIN, "finishedAt": BEGIN}
+        code, reason, *message = self.kubelet(pod["spec"]["containers"][0]["args"][0])
+        ended = {"exitCode": code, "reason": reason, "startedAt": BEGIN, "finishedAt": BEGIN, "message": "".join(message)}
         pod["status"] = status("Failed" if code else "Succeeded", {"terminated": ended}, self.image_id)
 
 

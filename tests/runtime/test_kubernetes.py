@@ -20,15 +20,13 @@ GOOD = StepResult(started_at=NOW, output=ArtifactRef(uri="s3://s/1", digest="sha
 RUNS = [pytest.param(True, id="deferred"), pytest.param(False, id="waiting")]
 
 
-def succeed(url: str) -> tuple[int, str]:
-    calls.write_result(url, GOOD)
-    return 0, "Completed"
+def succeed(url: str) -> tuple[int, str, str]:
+    return 0, "Completed", f"sha256:{calls.write_result(url, GOOD)}"
 
 
-def refuse_data(url: str) -> tuple[int, str]:
+def refuse_data(url: str) -> tuple[int, str, str]:
     failure = StepFailure(error="DataError", message="1 check failed:\n- age: 3 nulls", retryable=False)
-    calls.write_result(url, StepResult(started_at=NOW, failure=failure))
-    return 65, "Error"
+    return 65, "Error", f"sha256:{calls.write_result(url, StepResult(started_at=NOW, failure=failure))}"
 
 
 @pytest.fixture
@@ -83,6 +81,21 @@ def test_a_pod_gets_public_keys_and_never_the_private_one(
     assert variables["AIRGATE_MODEL_TRUST"] == keys.signer(f"file:{home}/model-key.pem", "development").public.text()
     assert variables["AIRGATE_ENVIRONMENT"] == "development"
     assert "MODEL_KEY" not in str(cluster.created) and "model-key.pem" not in str(cluster.created)
+
+
+@pytest.mark.attack("result.json written by another than the pod: without the pod's own receipt it counts for nothing")
+@pytest.mark.parametrize("deferrable", RUNS)
+def test_a_result_without_the_pods_receipt_is_none(step: Any, cluster: Cluster, server: TaskServer, deferrable: bool) -> None:
+    def forged(url: str) -> tuple[int, str]:
+        calls.write_result(url, GOOD)
+        return 0, "Completed"
+
+    cluster.kubelet = forged
+    done = server.run(step(deferrable=deferrable))
+    assert done.state == "up_for_retry" and "left no result" in str(done.error) and body()["error"] == "NoResult"
+    (pod,) = cluster.created
+    asked = {one["name"]: one.get("value") for one in pod["spec"]["containers"][0]["env"]}
+    assert asked["AIRGATE_RECEIPT_FILE"] == "/dev/termination-log"
 
 
 @pytest.mark.parametrize("deferrable", RUNS)

@@ -62,8 +62,8 @@ def flow(home: Path, server: TaskServer) -> Callable[..., Flow]:
         def execute(self, context: Any) -> Any:
             with self.accounted(context):
                 url = self.begin(context)
-                calls.write_result(url, self.flow.answer(calls.read_call(url)))
-                return self.settle(context, url, None, "exit code 0")
+                receipt = calls.write_result(url, self.flow.answer(calls.read_call(url)))
+                return self.settle(context, url, receipt, None, "exit code 0")
 
     return lambda **options: Flow(server, Told, **options)
 

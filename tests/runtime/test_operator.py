@@ -59,9 +59,8 @@ def task(home: Path) -> Callable[..., Any]:
                 url = self.begin(context)
                 self.seen.append(calls.read_call(url))
                 result = self.answer(self.seen[-1])
-                if result is not None:
-                    calls.write_result(url, result)
-                return self.settle(context, url, self.died, "signal 9" if self.died else "exit code 0")
+                receipt = None if result is None else calls.write_result(url, result)
+                return self.settle(context, url, receipt, self.died, "signal 9" if self.died else "exit code 0")
 
     def make(answer: Answer, task_id: str = "train", dag: Any = None, **kwargs: Any) -> Any:
         plan = kwargs.pop("plan", StepPlan("airgate.steps.load:load_day"))
@@ -90,6 +89,19 @@ def test_a_success_is_on_record_before_it_is_told(task: Any, server: TaskServer)
     event = record.store().events(kind="task.succeeded")[0].event
     assert event.code.commit == "c0ffee" and event.code.image == "told"
     assert StepResult.model_validate(server.value("train")).value == {"n": 1}
+
+
+@pytest.mark.attack("result.json rewritten between a step's end and its record: the task fails, and the log says why")
+def test_a_result_that_was_rewritten_fails_at_once(task: Any, server: TaskServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rewritten(url: str, digest: str | None) -> StepResult | None:
+        calls.write_result(url, good({"n": 2}))
+        return read(url, digest)
+
+    read = calls.read_result
+    monkeypatch.setattr(calls, "read_result", rewritten)
+    done = server.run(task(lambda call: good({"n": 1})))
+    assert done.state == "failed" and "result.json: expected sha256:" in str(done.error)
+    assert [kind for kind, _ in log()] == ["task.started", "task.failed"] and last_body()["error"] == "DigestError"
 
 
 def test_the_call_says_who_asks_and_for_which_days(task: Any, server: TaskServer, home: Path) -> None:

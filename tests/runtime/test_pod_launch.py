@@ -89,7 +89,7 @@ def test_a_failed_pod_of_an_earlier_try_is_not_taken_over(step: Any, cluster: Cl
     (old,) = cluster.created
     cluster.kubelet = lambda url: (137, "Error")
     cluster.finish(old)
-    cluster.kubelet = lambda url: (calls.write_result(url, GOOD), (0, "Completed"))[1]
+    cluster.kubelet = lambda url: (0, "Completed", f"sha256:{calls.write_result(url, GOOD)}")
     cluster.hold = server.dies_deferred = False
     done = server.run(step(), try_number=2)
     assert done.state == "success" and len(cluster.created) == 2 and body()["call_try"] == 2

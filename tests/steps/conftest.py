@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.steps.results import result_of
 from tests.steps.signing_support import SIGNER
 
 from airgate.contracts import calls
@@ -185,6 +186,6 @@ def fork(server: Path) -> Callable[..., tuple[forkserver_client.Exit, StepResult
         finally:
             os.close(writer)
         with os.fdopen(reader) as output:
-            return found, calls.read_result(url), output.read()
+            return found, result_of(url), output.read()
 
     return run

@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from tests.steps.results import result_of
 
 from airgate.contracts import calls
 from airgate.contracts.step import StepCall
@@ -21,7 +22,7 @@ def test_a_pod_that_starts_after_the_next_try_runs_nothing(make_call: Callable[.
     late = calls.write_call(make_call("nap", seconds=0, mark=str(mark), tracking_uri=f"sqlite:///{tmp_path}/mlflow.db"))
     calls.write_call(make_call("nap", attempt=2, seconds=0, mark=str(mark)))
     assert runner.main([late]) == 1
-    assert calls.read_result(late) is None and not mark.exists() and not (tmp_path / "mlflow.db").exists()
+    assert result_of(late) is None and not mark.exists() and not (tmp_path / "mlflow.db").exists()
     assert "of this task may write nothing any more: launch 2/" in capsys.readouterr().err
 
 
@@ -38,7 +39,7 @@ def test_a_pod_that_comes_back_leaves_no_result(make_call: Callable[..., StepCal
     other.start()
     assert runner.main([old]) == 1
     other.join()
-    assert calls.read_result(old) is None
+    assert result_of(old) is None
 
 
 def test_a_step_can_ask_before_it_shows_something(make_call: Callable[..., StepCall], tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.steps.results import result_of
 
 from airgate.contracts import calls
 from airgate.contracts.fork_protocol import address, supported
@@ -129,7 +130,7 @@ def test_a_client_that_goes_away_ends_its_step(server, make_call, tmp_path):
     until(lambda: mark.exists() and mark.read_text())
     step._connection.close()
     until(lambda: not alive(step.pid))
-    assert calls.read_result(url) is None
+    assert result_of(url) is None
 
 
 def test_kill_ends_the_steps_own_children_too(server, make_call, tmp_path):

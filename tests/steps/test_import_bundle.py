@@ -8,11 +8,10 @@ from tests.steps.model_support import GATES, LINEAGE, QUIET, WINDOW, context
 from airgate.contracts import plain_zip
 from airgate.contracts.payloads import Candidate
 from airgate.contracts.step import ArtifactRef
-from airgate.errors import ArtifactError
+from airgate.errors import ArtifactError, DigestError
 from airgate.steps import import_bundle
 from airgate.steps.manifest import manifest, manifest_digest
 from airgate.steps.model_xgboost import XGBoostModel
-from airgate.steps.store import DigestError
 
 pytestmark = QUIET
 

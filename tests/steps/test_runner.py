@@ -1,5 +1,6 @@
 """One call from its URL to its result, in this process and as the pod runs it."""
 
+import hashlib
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.steps.results import result_of
 
 from airgate.contracts import calls
 from airgate.contracts.step import StepCall, StepResult
@@ -21,7 +23,7 @@ INCLUDE = str(Path(__file__).parents[2] / "include")
 def run(call: StepCall) -> tuple[int, StepResult]:
     url = calls.write_call(call)
     code = runner.main([url])
-    result = calls.read_result(url)
+    result = result_of(url)
     assert result is not None
     return code, result
 
@@ -136,10 +138,15 @@ def test_the_workdir_is_gone_afterwards(make_call, tmp_path, monkeypatch):
 
 
 def test_a_call_that_is_not_there(tmp_path, capsys):
-    assert runner.main([f"file://{tmp_path}/call.json"]) == 1
+    folder = tmp_path / f"0a1b2c3d-{hashlib.sha256(b'{}').hexdigest()}"
+    folder.mkdir()
+    assert runner.main([f"file://{folder}/call.json"]) == 1
     assert "there is no call" in capsys.readouterr().err
-    (tmp_path / "call.json").write_text("{}")
-    assert runner.main([f"file://{tmp_path}/call.json"]) == 65
+    (folder / "call.json").write_text("{}")
+    assert runner.main([f"file://{folder}/call.json"]) == 65
+    (folder / "call.json").write_text("{ }")
+    assert runner.main([f"file://{folder}/call.json"]) == 65
+    assert "Somebody changed it after it was written" in capsys.readouterr().err
     assert runner.main([]) == 64
 
 
@@ -162,14 +169,17 @@ def test_as_a_process_that_is_told_to_stop(make_call, tmp_path):
     assert process.returncode == 143
     assert time.monotonic() - begin < 5
     assert "told to stop (SIGTERM); no result was written" in output
-    assert calls.read_result(url) is None
+    assert result_of(url) is None
     assert list(scratch.iterdir()) == []
 
 
-def test_the_result_is_plain_json(make_call):
+def test_the_result_is_plain_json_and_has_a_receipt(make_call, tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRGATE_RECEIPT_FILE", str(tmp_path / "receipt"))
     url = calls.write_call(make_call("make", rows=1))
     runner.main([url])
-    found = json.loads(Path(calls.result_url(url).removeprefix("file://")).read_text())
+    data = Path(calls.result_url(url).removeprefix("file://")).read_bytes()
+    assert (tmp_path / "receipt").read_text() == f"sha256:{hashlib.sha256(data).hexdigest()}\n"
+    found = json.loads(data)
     assert found["schema_version"] == 1
     assert found["failure"] is None
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from airgate.contracts.step import ArtifactRef
-from airgate.errors import ArtifactError
-from airgate.steps.store import ArtifactStore, DigestError, manifest, manifest_digest
+from airgate.errors import ArtifactError, DigestError
+from airgate.steps.store import ArtifactStore, manifest, manifest_digest
 
 HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 JELLO = "sha256:" + hashlib.sha256(b"jello").hexdigest()
@@ -172,7 +172,7 @@ def test_a_full_disk_says_how_much_is_needed_and_leaves_nothing(tmp_path):
     program = textwrap.dedent("""
         import resource, signal, sys
         from pathlib import Path
-        from airgate.errors import ArtifactError
+        from airgate.errors import ArtifactError, DigestError
         from airgate.steps.store import ArtifactStore
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))

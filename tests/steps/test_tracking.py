@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from tests.steps.results import result_of
 
 from airgate.contracts import calls
 from airgate.contracts.model_spec import load_spec
@@ -34,7 +35,7 @@ def run(make_call, uri, request, tmp_path):
     def go(function: str, **more) -> StepResult:
         url = calls.write_call(make_call(function, run_id=request.node.name, tracking_uri=uri, **more))
         runner.main([url])
-        result = calls.read_result(url)
+        result = result_of(url)
         assert result is not None
         return result
 
@@ -151,7 +152,7 @@ def test_an_mlflow_that_is_not_there_is_worth_another_try(make_call, monkeypatch
         port = free.getsockname()[1]
     url = calls.write_call(make_call("make", rows=1, tracking_uri=f"http://ana:s3cret@127.0.0.1:{port}"))
     assert runner.main([url]) == 1
-    failure = calls.read_result(url).failure
+    failure = result_of(url).failure
     assert failure.retryable
     assert f"MLflow at http://***@127.0.0.1:{port} could not be used" in failure.message
     assert "s3cret" not in failure.model_dump_json()

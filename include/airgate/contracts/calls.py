@@ -8,24 +8,27 @@ Each launch has a folder of its own, so none can answer for another. What lies o
 writes only while the fence names its launch: a pod that comes back after another took its place finds itself shut out. This is
 a fencing token as in M. Kleppmann, "How to do distributed locking" (2016), held by the writer's own code: a store that compares
 tokens is not to be had everywhere.
+
+Whoever may write the store can rewrite what lies in it, so neither side believes it. A launch is named '<8 random hex>-<SHA-256
+of call.json>', and the step learns that name from its command line. The SHA-256 of result.json goes back as a receipt, by a way
+around the store (airgate.contracts.receipt).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
+import re
 import secrets
-import tempfile
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import quote
 
 from pydantic import ValidationError
 
 from airgate.contracts.base import Contract
+from airgate.contracts.small_files import read_if_there, write_bytes
 from airgate.contracts.step import RunContext, StepCall, StepResult
-from airgate.errors import ArtifactError, ContractError, FencedError, MissingArtifactError
+from airgate.errors import ArtifactError, ContractError, DigestError, FencedError
 
 CALL_FILE = "call.json"
 RESULT_FILE = "result.json"
@@ -33,6 +36,7 @@ FENCE_FILE = "fence"
 SCHEMA_VERSION = 1
 # File systems allow 255 bytes a name, and a percent-encoded id can be nine times as long as the id.
 NAME_LIMIT = 200
+LAUNCH = re.compile(r"[0-9a-f]{8}-(?P<digest>[0-9a-f]{64})")
 
 AnyContract = TypeVar("AnyContract", bound=Contract)
 
@@ -55,8 +59,9 @@ def write_call(call: StepCall) -> str:
 
     Raises ArtifactError when the store cannot be written.
     """
-    url = call_url(call.store, call.run, secrets.token_hex(4))
-    write_bytes(url, call.model_dump_json().encode())
+    data = call.model_dump_json().encode()
+    url = call_url(call.store, call.run, f"{secrets.token_hex(4)}-{hashlib.sha256(data).hexdigest()}")
+    write_bytes(url, data)
     let_write(url)
     return url
 
@@ -73,100 +78,44 @@ def check_fence(url: str) -> None:
     Where nobody has put up a fence, everyone may write.
     """
     fence, launch = _fence(url)
-    data = _read(fence)
+    data = read_if_there(fence)
     if data is not None and data.decode(errors="replace") != launch:
         raise FencedError(f"launch {launch} of this task may write nothing any more: launch {data.decode(errors='replace')} took "
                           f"over ({fence}). Nothing is lost: that one does the work.")
 
 
 def read_call(url: str) -> StepCall:
-    """Read a call. Raises ArtifactError when there is none, ContractError when it does not have the promised shape."""
-    data = _read(url)
+    """Read the call that the URL promises.
+
+    Raises ArtifactError when there is none, DigestError when it is another than the one that was written there, ContractError
+    when the URL promises none or the call does not have the shape that its schema version promises.
+    """
+    promised = _promised(url)
+    data = read_if_there(url)
     if data is None:
         raise ArtifactError(f"{url}: there is no call. Has the operator written it, and do both use the same store?")
+    _refuse_another(url, promised, data)
     return _parse(url, data, StepCall)
 
 
-def write_result(url: str, result: StepResult) -> None:
-    """Write the result beside the call at `url`: whole or not at all. Raises ArtifactError."""
-    write_bytes(result_url(url), result.model_dump_json().encode())
+def write_result(url: str, result: StepResult) -> str:
+    """Write the result beside the call at `url`, whole or not at all; give the SHA-256 of its bytes. Raises ArtifactError."""
+    data = result.model_dump_json().encode()
+    write_bytes(result_url(url), data)
+    return hashlib.sha256(data).hexdigest()
 
 
-def read_result(url: str) -> StepResult | None:
-    """Read the result beside the call at `url`; None when the step has left none.
+def read_result(url: str, digest: str | None) -> StepResult | None:
+    """Read the result beside the call at `url` that has this SHA-256, which its runner's receipt said.
 
-    Raises ContractError when it does not have the promised shape, ArtifactError when the store cannot be read.
+    None when the step has left none, or no receipt: what lies there then may be anybody's. Raises DigestError when it is another
+    result, ContractError when it does not have the promised shape, ArtifactError when the store cannot be read.
     """
-    data = _read(result_url(url))
-    return None if data is None else _parse(result_url(url), data, StepResult)
-
-
-def read_bytes(url: str) -> bytes:
-    """Read a whole artifact. Raises MissingArtifactError when it is not there, ArtifactError when it cannot be read."""
-    data = _read(url)
-    if data is None:
-        raise MissingArtifactError(f"{url}: nothing is there. Was the artifact store cleaned? Run the step that made it again.")
-    return data
-
-
-def write_bytes(url: str, data: bytes) -> None:
-    """Write a small file whole or not at all. Raises ArtifactError when the store cannot be written."""
-    path = local_path(url)
-    try:
-        if path is None:
-            # An object store shows a put when it is complete; there is no half of it to see.
-            filesystem, key = remote(url)
-            filesystem.pipe_file(key, data)
-        else:
-            replace_file(path, data)
-    except Exception as error:  # each kind of store has its own errors, and few of them are OSErrors
-        raise ArtifactError(f"{url}: cannot be written ({len(data)} bytes): {reason(error)}. "
-                            "Check that the artifact store is there, writable and not full.") from error
-
-
-def exists(url: str) -> bool:
-    """Whether a file or folder is there. Raises ArtifactError when the store cannot be asked."""
-    path = local_path(url)
-    try:
-        if path is not None:
-            return path.exists()
-        filesystem, key = remote(url)
-        return bool(filesystem.exists(key))
-    except Exception as error:
-        raise _unreadable(url, error) from error
-
-
-def files_below(url: str) -> list[str]:
-    """URLs of all files under a folder, sorted; none where it is not there. Raises ArtifactError as `exists` does."""
-    path = local_path(url)
-    try:
-        if path is not None:
-            return sorted(f"file://{found}" for found in path.rglob("*") if found.is_file())
-        filesystem, key = remote(url)
-        return sorted(str(filesystem.unstrip_protocol(found)) for found in filesystem.find(key))
-    except Exception as error:
-        raise _unreadable(url, error) from error
-
-
-def remote(url: str) -> tuple[Any, str]:
-    """The fsspec file system of a URL and the path in it. Imported here: a local store does without it."""
-    import fsspec
-
-    filesystem, key = fsspec.url_to_fs(url)
-    return filesystem, key
-
-
-def reason(error: Exception) -> str:
-    """What a store's error says, in a few words: each kind of store has its own errors."""
-    return (error.strerror if isinstance(error, OSError) else None) or f"{type(error).__name__}: {error}"
-
-
-def local_path(url: str) -> Path | None:
-    """Give the path of a file:// URL or a plain path; None for any other store, which only fsspec can reach."""
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return Path(url).absolute()
-    return Path("/" + rest.lstrip("/")) if scheme in ("file", "local") else None
+    data = read_if_there(result_url(url)) if digest is not None else None
+    if data is None or digest is None:
+        return None
+    _refuse_another(result_url(url), digest, data)
+    return _parse(result_url(url), data, StepResult)
 
 
 def _segment(name: str) -> str:
@@ -179,44 +128,6 @@ def _segment(name: str) -> str:
     return text
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a local file so that a reader sees all of it or what was there before. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            # mkstemp lets only its own user read; the store's readers may be others, as the umask says.
-            os.fchmod(file.fileno(), 0o666 & ~_umask())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    """The process's umask without changing it, which would race with other threads."""
-    for line in Path("/proc/self/status").read_text().splitlines() if Path("/proc/self/status").exists() else ():
-        if line.startswith("Umask:"):
-            return int(line.split()[1], 8)
-    return 0o022
-
-
-def _read(url: str) -> bytes | None:
-    path = local_path(url)
-    try:
-        if path is not None:
-            return path.read_bytes()
-        filesystem, key = remote(url)
-        return bytes(filesystem.cat_file(key))
-    except FileNotFoundError:
-        return None
-    except Exception as error:
-        raise _unreadable(url, error) from error
-
-
 def _fence(url: str) -> tuple[str, str]:
     """The fence's URL and how it names the launch of the call at `url`."""
     result_url(url)  # refuses what is no call's URL
@@ -224,9 +135,21 @@ def _fence(url: str) -> tuple[str, str]:
     return f"{folder}/{FENCE_FILE}", f"{attempt}/{launch}"
 
 
-def _unreadable(url: str, error: Exception) -> ArtifactError:
-    return ArtifactError(f"{url}: cannot be read: {reason(error)}. Check that the artifact store is there "
-                         "and that this process may read it.")
+def _promised(url: str) -> str:
+    """The SHA-256 that a call's URL promises its bytes to have."""
+    result_url(url)  # refuses what is no call's URL
+    launch = LAUNCH.fullmatch(url.split("/")[-2]) if url.count("/") else None
+    if launch is None:
+        raise ContractError(f"{url}: its launch is not named '<8 hex digits>-<SHA-256 of the call>', so nobody can tell whether "
+                            "the call is the one that was asked. Pass the URL that write_call gave.")
+    return launch["digest"]
+
+
+def _refuse_another(url: str, expected: str, data: bytes) -> None:
+    found = hashlib.sha256(data).hexdigest()
+    if found != expected:
+        raise DigestError(f"{url}: expected sha256:{expected}, found sha256:{found}. Somebody changed it after it was written: "
+                          "it is not used. Find out who may write the artifact store besides Airgate; then clear the task.")
 
 
 def _parse(url: str, data: bytes, contract: type[AnyContract]) -> AnyContract:

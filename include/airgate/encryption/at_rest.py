@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import Base64Bytes, ValidationError
 
-from airgate.contracts import calls
+from airgate.contracts import small_files
 from airgate.contracts.base import Contract
 from airgate.encryption import envelope
 from airgate.encryption.envelope import EnvelopeError, Sink, Source
@@ -47,7 +47,7 @@ class AtRest:
         """
         header, data_key = envelope.new_header(), os.urandom(envelope.KEY_BYTES)
         name = envelope.key_id(header)
-        calls.write_bytes(key_url(self.root, name), wrapped_key(self.keys, data_key, name))
+        small_files.write_bytes(key_url(self.root, name), wrapped_key(self.keys, data_key, name))
         envelope.encrypt(source, target, data_key, header, about.encode())
 
     def decrypt(self, source: Source, target: Sink, about: str, where: str) -> None:
@@ -70,7 +70,7 @@ class AtRest:
     def _wrapped(self, data_key_id: str, where: str) -> bytes:
         url = key_url(self.root, data_key_id)
         try:
-            return calls.read_bytes(url)
+            return small_files.read_bytes(url)
         except MissingArtifactError:
             raise MissingArtifactError(
                 f"{where} cannot be decrypted: its wrapped data key {url} is gone. Restore that file from a backup of the store, "
@@ -119,11 +119,11 @@ def read_bytes(uri: str, keys: KeyService | None = None) -> bytes:
     encrypted bytes were changed, WrongKeyError when the keys here do not open them, ArtifactError when they cannot be read.
     """
     root, _, name = uri.rpartition("/sha256/")
-    if not root or not calls.exists(uri + SUFFIX):
-        return calls.read_bytes(uri)
+    if not root or not small_files.exists(uri + SUFFIX):
+        return small_files.read_bytes(uri)
     keys = keys or from_settings()
     if keys is None:
         raise no_keys(uri)
     plain = BytesIO()
-    AtRest(root, keys).decrypt(BytesIO(calls.read_bytes(uri + SUFFIX)), plain, f"sha256:{name[-64:]}", uri)
+    AtRest(root, keys).decrypt(BytesIO(small_files.read_bytes(uri + SUFFIX)), plain, f"sha256:{name[-64:]}", uri)
     return plain.getvalue()

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from airgate.contracts import calls
+from airgate.contracts import small_files
 from airgate.encryption.at_rest import KEYS, SUFFIX, read_wrapped, unwrapped, wrapped_key
 from airgate.encryption.keys import KeyService
 from airgate.errors import AirgateError
@@ -39,14 +39,14 @@ def status(root: str) -> Status:
 
     Raises ArtifactError when the store cannot be read or a wrapped key is damaged.
     """
-    files = calls.files_below(f"{root}/sha256")
+    files = small_files.files_below(f"{root}/sha256")
     encrypted = sum(name.endswith(SUFFIX) for name in files)
     return Status(encrypted, len(files) - encrypted, wrapped_by(root))
 
 
 def wrapped_by(root: str) -> dict[str, int]:
     """How many data keys each key wraps. Raises ArtifactError as `status` does."""
-    return dict(Counter(read_wrapped(calls.read_bytes(url), _id(url)).key for url in wrapped_keys(root)))
+    return dict(Counter(read_wrapped(small_files.read_bytes(url), _id(url)).key for url in wrapped_keys(root)))
 
 
 def rotate(root: str, keys: KeyService) -> Rotation:
@@ -71,7 +71,7 @@ def rewrap(url: str, keys: KeyService) -> bool:
 
     Raises WrongKeyError when no key here opens it, ArtifactError when it cannot be read or written.
     """
-    name, document = _id(url), calls.read_bytes(url)
+    name, document = _id(url), small_files.read_bytes(url)
     if read_wrapped(document, name).key == keys.current:
         return False
     data_key = unwrapped(keys, document, name)
@@ -79,13 +79,13 @@ def rewrap(url: str, keys: KeyService) -> bool:
     # The old wrapping is about to be gone: what cannot be read back would be lost.
     if unwrapped(keys, anew, name) != data_key:
         raise AirgateError(f"the key {keys.current} gives back another data key than it was given; nothing was changed")
-    calls.write_bytes(url, anew)
+    small_files.write_bytes(url, anew)
     return True
 
 
 def wrapped_keys(root: str) -> list[str]:
     """The URLs of a store's wrapped data keys. What a killed writer left half-written is not among them."""
-    return [url for url in calls.files_below(f"{root}/{KEYS}") if url.endswith(".json") and not _id(url).startswith(".")]
+    return [url for url in small_files.files_below(f"{root}/{KEYS}") if url.endswith(".json") and not _id(url).startswith(".")]
 
 
 def key_lines(wraps: Mapping[str, int], keys: KeyService | None) -> list[str]:

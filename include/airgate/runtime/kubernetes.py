@@ -23,8 +23,8 @@ from airgate.runtime.operator import StepTask, outlets_of
 from airgate.runtime.plan import StepPlan
 from airgate.runtime.pod_logs import LogTail
 from airgate.runtime.pod_patience import PatientHook, PatientPodManager, is_lost
-from airgate.runtime.pod_status import ended_state, image_of
-from airgate.runtime.pod_trigger import LOG_POSITION, PodStepTrigger
+from airgate.runtime.pod_status import ended_state, image_of, receipt_of
+from airgate.runtime.pod_trigger import LOG_POSITION, RECEIPT, PodStepTrigger
 from airgate.signatures import keys
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
         self.name = pod_spec.pod_name(self.dag_id, self.task_id)
         self.labels = pod_spec.labels(plan, self.dag_id, self.task_id)
         self.concluded: dict[str, Any] | None = None
+        self.receipt: str | None = None
 
     @cached_property
     def hook(self) -> PatientHook:
@@ -168,6 +169,7 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
         """The pod is over: let Airflow log and delete it, then account for the step."""
         self._settle_memory(context)
         self.trigger_kwargs = {key: event[key] for key in (CALL, LOG_POSITION) if key in event}
+        self.receipt = event.get(RECEIPT)
         error = None
         try:
             super().trigger_reentry(context, event)
@@ -188,6 +190,7 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
             with suppress(Exception):  # no log yet, or no longer; the next time gives what was missed
                 self._write_lines(pod, tail)
             if now.status.phase in pod_launch.OVER or is_lost(now):
+                self.receipt = receipt_of(now, self.base_container_name)
                 return
             time.sleep(self.poll_interval)
 
@@ -203,7 +206,7 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
         self.ran_image = image_of(pod, self.base_container_name, self.step_image())
         ended = f"exit code {state.exit_code}" if state else "pod not seen to end"
         failure = self._failure(error, pod) if error is not None else None
-        self.concluded = self.settle(context, call_url, failure, ended)
+        self.concluded = self.settle(context, call_url, receipt_of(pod, self.base_container_name) or self.receipt, failure, ended)
         self.do_xcom_push = True
         return self.concluded
 

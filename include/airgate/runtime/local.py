@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
 from airgate import settings
+from airgate.contracts import receipt
 from airgate.contracts.fork_protocol import supported
 from airgate.contracts.step import StepFailure
 from airgate.runtime.forkserver_client import Exit, ensure_server, start_in_fork
@@ -41,16 +43,19 @@ class LocalStepOperator(StepTask, BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Run the step and wait for it."""
-        with self.accounted(context):
+        with self.accounted(context), receipt.waited_for() as place:
             call_url = self.begin(context)
-            ended = self.launch(call_url)
-            return self.settle(context, call_url, process_failure(ended), ended.describe())
+            ended = self.launch(call_url, place)
+            return self.settle(context, call_url, receipt.read(place.read_text()), process_failure(ended), ended.describe())
 
-    def launch(self, call_url: str) -> Exit:
-        """Run the step of a call to its end and give how it ended. Whatever stops the waiting also ends the step."""
+    def launch(self, call_url: str, place: Path) -> Exit:
+        """Run the step of a call to its end and give how it ended; its receipt lies at `place` then.
+
+        Whatever stops the waiting also ends the step.
+        """
         reader, writer = os.pipe()
         try:
-            self.running = self._start(call_url, writer)
+            self.running = self._start(call_url, place, writer)
         except BaseException:
             os.close(reader)
             raise
@@ -70,10 +75,10 @@ class LocalStepOperator(StepTask, BaseOperator):
         if self.running is not None:
             self.running.kill()
 
-    def _start(self, call_url: str, output: int) -> RunningStep:
+    def _start(self, call_url: str, place: Path, output: int) -> RunningStep:
         threads = str(max(1, int(self.plan.resources.cpu)))
         environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads),
-                       **keys.for_steps(settings.load())}
+                       receipt.RECEIPT_FILE: str(place), **keys.for_steps(settings.load())}
         if not supported():
             return start_process(call_url, environment, output)
         home = settings.load().home

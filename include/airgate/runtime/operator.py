@@ -16,7 +16,7 @@ from airgate.audit.event import AuditEvent, Kind
 from airgate.contracts import calls
 from airgate.contracts.standard_steps import BUNDLE_ARGUMENT, IMPORTING, LIVE_ARGUMENT
 from airgate.contracts.step import ArtifactRef, RunContext, StepCall, StepFailure, StepResult
-from airgate.errors import AirgateError, ArtifactError, AuditError, ConfigError, DataError, StepError, WiringError
+from airgate.errors import AirgateError, ArtifactError, AuditError, ConfigError, DataError, DigestError, StepError, WiringError
 from airgate.redaction import secret_in
 from airgate.runtime import record
 from airgate.runtime.bundle import check_bundle
@@ -147,18 +147,20 @@ class StepTask:
             mlflow_run_id=next((r.mlflow_run_id for r in upstream.values() if r.mlflow_run_id), None),
         )
 
-    def settle(self, context: Context, call_url: str, failure: StepFailure | None, ended: str) -> Any:
+    def settle(self, context: Context, call_url: str, receipt: str | None, failure: StepFailure | None, ended: str) -> Any:
         """Account for a step that ended; `ended` is how, as the runtime saw it: 'exit code 0', 'signal 9'.
 
-        `failure` is what the runtime makes of that; the step's own account of its failure is better and goes first.
+        `receipt` is the SHA-256 of its result that the runner gave to the runtime; without it there is no result. `failure` is
+        what the runtime makes of the end; the step's own account of its failure is better and goes first.
         Gives what becomes the XCom, the StepResult as JSON, once its success is on record. Raises StepFailed or StepRefused
         otherwise: a success that cannot be recorded is none, and what goes on record, now or later, is a failure.
         """
-        call, result = calls.read_call(call_url), calls.read_result(call_url)
+        call, result = calls.read_call(call_url), calls.read_result(call_url, receipt)
         if failure is None and result is None:
             failure = StepFailure(
                 error="NoResult", retryable=True,
-                message=f"the step ended well but left no result beside {call_url}: nothing it made can be trusted")
+                message=f"the step ended well but left no result beside {call_url}, or no receipt for it: nothing it made can be "
+                        "trusted")
         if result is not None and result.failure is not None:
             failure = result.failure
         if failure is not None or result is None:
@@ -242,7 +244,7 @@ class StepTask:
             self.refusal(context, failure, patience=0.0)
             raise
         except AirgateError as error:
-            again = isinstance(error, WORTH_ANOTHER_TRY) and not isinstance(error, DataError)
+            again = isinstance(error, WORTH_ANOTHER_TRY) and not isinstance(error, DataError | DigestError)
             raise self.refusal(
                 context, StepFailure(error=type(error).__name__, message=str(error), retryable=again)) from None
         except Exception as error:

@@ -19,7 +19,8 @@ from airgate.contracts import calls
 from airgate.contracts.step import StepCall
 from airgate.errors import AirgateError
 from airgate.runtime.pod_failures import said_by_api
-from airgate.runtime.pod_spec import CALL_ANNOTATION, label, pod_name
+from airgate.runtime.pod_spec import CALL_ANNOTATION, CONTAINER, label, pod_name
+from airgate.runtime.pod_status import receipt_of
 
 if TYPE_CHECKING:
     from kubernetes.client import models as k8s
@@ -105,7 +106,7 @@ def _fits(mine: Try, call: StepCall, pod: k8s.V1Pod) -> bool:
     if pod.status.phase not in ("Pending", "Running", "Succeeded"):
         return False
     try:
-        result = calls.read_result(url)
+        result = calls.read_result(url, receipt_of(pod, CONTAINER))
         return question(calls.read_call(url)) == question(call) and (
             result.failure is None if result is not None else pod.status.phase != "Succeeded")
     except AirgateError:  # a call that cannot be read is not the same

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airgate.contracts.fork_protocol import KILL_AFTER_SECONDS, SILENCE
+from airgate.contracts.receipt import RECEIPT_FILE, TERMINATION_LOG
 from airgate.contracts.resources import Resources
 from airgate.encryption import keys
 from airgate.errors import ConfigError
@@ -25,6 +26,7 @@ GROUP = 10001
 SCRATCH = "/tmp"  # noqa: S108  the one place a step may write to: an empty volume of its own
 LABEL_LIMIT = 63
 CALL_ANNOTATION = "airgate.io/call"
+CONTAINER = "base"  # as Airflow calls it
 
 
 def label(value: str) -> str:
@@ -95,6 +97,7 @@ def environment(resources: Resources, places: Mapping[str, str]) -> list[k8s.V1E
     threads = str(max(1, int(resources.cpu)))
     values = {
         "HOME": SCRATCH, "TMPDIR": SCRATCH, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1",
+        RECEIPT_FILE: TERMINATION_LOG,
         # Libraries count the node's cores, not the pod's share; too many threads are throttled and slow each other.
         "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "MKL_NUM_THREADS": threads,
         **SILENCE,
@@ -149,7 +152,7 @@ def base_pod(resources: Resources) -> k8s.V1Pod:
     # Names of the containers must agree for Airflow to merge this with what the operator's arguments say.
     return k8s.V1Pod(
         metadata=k8s.V1ObjectMeta(),
-        spec=k8s.V1PodSpec(containers=[k8s.V1Container(name="base")], enable_service_links=False,
+        spec=k8s.V1PodSpec(containers=[k8s.V1Container(name=CONTAINER)], enable_service_links=False,
                             affinity=pod_placement.affinity(resources), priority_class_name=resources.priority_class),
     )
 

@@ -1,9 +1,11 @@
-"""What a pod's status says of its container: how it ended, and which image ran."""
+"""What a pod's status says of its container: how it ended, what receipt it left, and which image ran."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
+
+from airgate.contracts import receipt
 
 if TYPE_CHECKING:
     from kubernetes.client import models as k8s
@@ -15,6 +17,12 @@ def ended_state(pod: k8s.V1Pod | None, container: str) -> k8s.V1ContainerStateTe
     """How the pod's container ended; None while it runs, or when Kubernetes does not say."""
     status = _status(pod, container)
     return status.state.terminated if status is not None and status.state else None
+
+
+def receipt_of(pod: k8s.V1Pod | None, container: str) -> str | None:
+    """The SHA-256 of the result that the pod's runner left in its termination message; None when it left none."""
+    ended = ended_state(pod, container)
+    return receipt.read(ended.message) if ended is not None else None
 
 
 def image_of(pod: k8s.V1Pod | None, container: str, asked: str) -> str:

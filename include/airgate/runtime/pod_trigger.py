@@ -13,13 +13,17 @@ from airflow.triggers.base import TriggerEvent
 
 from airgate.runtime.pod_logs import LogTail
 from airgate.runtime.pod_patience import PatientAsyncHook, is_lost
+from airgate.runtime.pod_status import receipt_of
 
 LOG_POSITION = "airgate_log"
+RECEIPT = "airgate_receipt"
 LOG_SECONDS = 5.0
 
 
 class PodStepTrigger(KubernetesPodTrigger):
     """Airflow's trigger, with a patient hook, and with the step's lines in the task's log while it runs."""
+
+    receipt: str | None = None  # seen when the pod ended; the pod may be gone when the worker looks
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Path of this class, and the arguments to make it anew."""
@@ -33,18 +37,19 @@ class PodStepTrigger(KubernetesPodTrigger):
             cluster_context=self.cluster_context, connection_extras=self.connection_extras)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Give one event when the pod is over; in it, how far its log has been written."""
+        """Give one event when the pod is over; in it, its receipt, and how far its log has been written."""
         tail = LogTail(self.trigger_kwargs.get(LOG_POSITION))
         following = asyncio.create_task(self._follow(tail))
         try:
             async for event in super().run():
                 await self._settled(following)
-                yield TriggerEvent({**event.payload, LOG_POSITION: tail.position})
+                yield TriggerEvent({**event.payload, LOG_POSITION: tail.position, RECEIPT: self.receipt})
         finally:
             following.cancel()
 
     def define_pod_container_state(self, pod: Any) -> Any:
         """As Airflow does, but a pod that is lost with its node has failed: nobody will ever say that it ended."""
+        self.receipt = receipt_of(pod, self.base_container_name)
         return ContainerState.FAILED if is_lost(pod) else super().define_pod_container_state(pod)
 
     @staticmethod

@@ -8,13 +8,13 @@ from airgate.errors import (
     ConfigError,
     ContractError,
     DataError,
+    DigestError,
     GateError,
     SignatureError,
     SpecError,
     WiringError,
 )
 from airgate.redaction import redact
-from airgate.steps.store import DigestError
 
 # The same call meets the same data, the same bytes, the same code and the same settings again.
 NOT_RETRYABLE = (DataError, ContractError, DigestError, SpecError, WiringError, ConfigError, GateError,

@@ -1,8 +1,9 @@
 """The entry point of every step, in a pod or in a process: `python -m airgate.steps.runner CALL_URL`.
 
 Ends with 0 when the step did well, 1 when it failed and another try may help, 65 (EX_DATAERR) when none can, 143 when it
-was told to stop. Whatever happened is in result.json beside the call, written last; a step that was stopped or killed
-leaves none, nor does one whose place another launch has taken, which ends with 1 and writes nothing at all.
+was told to stop. Whatever happened is in result.json beside the call, written last, and its SHA-256 in the receipt that
+AIRGATE_RECEIPT_FILE asks for. A step that was stopped or killed leaves neither, nor does one whose place another launch has
+taken, which ends with 1 and writes nothing at all.
 """
 
 import shutil
@@ -18,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from airgate.contracts import receipt
 from airgate.contracts.calls import check_fence, read_call, write_result
 from airgate.contracts.step import ArtifactRef, StepCall, StepFailure, StepResult
 from airgate.errors import AirgateError, FencedError, StepError
@@ -148,7 +150,7 @@ def _run(url: str, workdir: Path) -> int:
         sys.stderr.write(f"{result.failure.traceback}\nairgate: {result.failure.error}: {result.failure.message}\n"
                          f"airgate: failed, {again}\n")
     try:
-        write_result(url, result)
+        receipt.leave(write_result(url, result))
     except AirgateError as error:
         sys.stderr.write(f"airgate: {failure_of(error).message}\n")
         return RETRY

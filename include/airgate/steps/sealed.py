@@ -6,12 +6,12 @@ import uuid
 from pathlib import Path
 from typing import BinaryIO
 
-from airgate.contracts import calls
+from airgate.contracts import small_files
 from airgate.encryption.at_rest import KEYS, SUFFIX, AtRest, no_keys
 from airgate.encryption.envelope import EnvelopeError, sealed_size
 from airgate.encryption.keys import KeyService
-from airgate.errors import ConfigError
-from airgate.steps.store_files import DigestError, check, opened, reading, slot, writing
+from airgate.errors import ConfigError, DigestError
+from airgate.steps.store_files import check, opened, reading, slot, writing
 
 
 class SealedFiles:
@@ -29,20 +29,20 @@ class SealedFiles:
 
     def refuse_plain(self, uri: str) -> None:
         """Raise ConfigError when a process without keys would write plain bytes into a store that is encrypted."""
-        if calls.exists(f"{self._root}/{KEYS}"):
+        if small_files.exists(f"{self._root}/{KEYS}"):
             raise ConfigError(f"{uri}: this store is encrypted, and this process has no keys to write to it. Set "
                               "AIRGATE_STORE_KEYS (file:PATH, env:VARIABLE or kms:...) as it is set for the other processes.")
 
     def has(self, uri: str) -> bool:
         """Whether an artifact lies there encrypted."""
-        return calls.exists(uri + SUFFIX)
+        return small_files.exists(uri + SUFFIX)
 
     def holds(self, uri: str, digest: str, size: int) -> bool:
         """Whether the content is there. A local store's is decrypted and compared, as plain files are; of others the size is."""
         if not self.has(uri):
             return False
-        if calls.local_path(uri) is None:
-            filesystem, key = calls.remote(uri + SUFFIX)
+        if small_files.local_path(uri) is None:
+            filesystem, key = small_files.remote(uri + SUFFIX)
             return bool(filesystem.size(key) == sealed_size(size))
         self._copy_out(uri, digest, None)
         return True

@@ -18,7 +18,7 @@ import rfc8785
 from pydantic import JsonValue
 
 from airgate.contracts import digests
-from airgate.contracts.calls import local_path, remote
+from airgate.contracts.small_files import local_path, remote
 from airgate.contracts.step import ArtifactKind, ArtifactRef
 from airgate.encryption.at_rest import no_keys
 from airgate.encryption.keys import KeyService, from_settings
@@ -32,9 +32,9 @@ from airgate.steps.manifest import (
     refuse_unless_plain,
 )
 from airgate.steps.sealed import SealedFiles
-from airgate.steps.store_files import DigestError, check, reading, slot, writing
+from airgate.steps.store_files import check, reading, slot, writing
 
-__all__ = ["ArtifactStore", "DigestError", "digest_of", "manifest", "manifest_digest"]
+__all__ = ["ArtifactStore", "digest_of", "manifest", "manifest_digest"]
 
 
 class ArtifactStore:

@@ -9,14 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from airgate.contracts.calls import local_path, reason, remote
-from airgate.errors import AirgateError, ArtifactError, MissingArtifactError
+from airgate.contracts.small_files import local_path, reason, remote
+from airgate.errors import AirgateError, ArtifactError, DigestError, MissingArtifactError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-class DigestError(ArtifactError):
-    """Bytes are not those that their digest names. Trying again gives the same bytes, so it does not help."""
 
 
 def check(uri: str, expected: str, found: str) -> None:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airgate.contracts.calls import local_path
 from airgate.contracts.fork_protocol import SILENCE
+from airgate.contracts.small_files import local_path
 from airgate.contracts.step import ArtifactRef, RunContext, StepCall
 from airgate.errors import StepError
 from airgate.redaction import masked, redact
