@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 AIRGATE := scripts/airgate
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down status logs test check lock new-model audit mlflow
+.PHONY: help install demo up down status logs test test-kubernetes test-faults cluster-demo check lock new-model audit mlflow
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)$$/  \1|\2/' | awk -F"|" '{printf "%-12s %s\n", $$1, $$2}'
@@ -12,6 +12,9 @@ install: ## make .venv from the locks (the other verbs do it when needed)
 
 demo: install ## fly a model's whole life through a running Airflow; INTERACTIVE=1 lets you approve in the UI
 	@$(AIRGATE) demo $(if $(filter-out 0,$(INTERACTIVE)),--interactive)
+
+cluster-demo: install ## the same with its steps as pods; KUBECONFIG names the cluster, AIRGATE_STEPS_IMAGE the image
+	@AIRGATE_HOME=$${AIRGATE_HOME:-.airgate-cluster} $(AIRGATE) demo --cluster $(if $(filter-out 0,$(INTERACTIVE)),--interactive)
 
 up: install ## start Airflow, MLflow and PostgreSQL on this machine
 	@$(AIRGATE) up
@@ -27,6 +30,12 @@ logs: ## follow the processes' logs
 
 test: install ## all tests: units first, then the flights through a real Airflow
 	@scripts/test
+
+test-kubernetes: install ## tests on a cluster: KUBECONFIG names it, AIRGATE_TEST_STEPS_IMAGE the steps' image there
+	@scripts/test-kubernetes "kubernetes and not outage"
+
+test-faults: install ## what breaks around a run on a cluster of this machine: its API server, its kubelet, parts of Airflow
+	@scripts/test-kubernetes "outage" -s
 
 check: install ## style, types and import rules, in seconds
 	@scripts/check

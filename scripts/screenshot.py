@@ -26,7 +26,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from airgate.airflow_api import AirflowApi
 from airgate.contracts.runs import dag_id
-from airgate.platform import airflow_client, credentials, layout, ports
+from airgate.platform import airflow_client, environment, layout
 from airgate.platform.environment import Installation
 from airgate.platform.story import LAST_DAY, MODEL
 
@@ -137,7 +137,7 @@ def main() -> None:
     place = layout.find()
     if not (place.home / "ports.json").exists():
         sys.exit("screenshot: nothing was started here yet; `make demo` does")
-    installation = Installation(place, credentials.ensure(place), ports.ensure(place, frozenset(ports.PREFERRED)))
+    installation = environment.find(place)
     here, passwords = installation.airflow_url, installation.credentials.passwords
     with AirflowApi(here, "admin", passwords["admin"]) as admin, AirflowApi(here, "mia", passwords["mia"]) as mia:
         question = open_question(admin, mia)

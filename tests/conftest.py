@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.s3 import s3_bucket, s3_server
+
+__all__ = ["s3_bucket", "s3_server"]  # fixtures
 
 # How fast a busy machine draws examples says nothing about the code.
 settings.register_profile("airgate", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -14,6 +14,13 @@ from airgate.contracts.step import RunContext, StepCall, StepResult
 from airgate.errors import ArtifactError, ContractError, DigestError, FencedError
 
 
+@pytest.fixture(params=["file://{}", "{}", "memory://{}", "s3"])
+def store(request, tmp_path) -> str:
+    if request.param == "s3":
+        return f"{request.getfixturevalue('s3_bucket')}/store"
+    return request.param.format(tmp_path / "store")
+
+
 def run(**changes) -> RunContext:
     values = {"dag_id": "d", "run_id": "manual__2026-01-08T00:00:00+00:00", "task_id": "train", "try_number": 2,
               "actor": "user:ana", "code_version": "c", "image": "local"}
@@ -48,9 +55,8 @@ def test_two_runs_never_share_a_place(names):
     assert first != second
 
 
-@pytest.mark.parametrize("store", ["file://{}", "{}", "memory://{}"])
-def test_round_trip(store, tmp_path):
-    made = call(store.format(tmp_path / "store"))
+def test_round_trip(store):
+    made = call(store)
     url = calls.write_call(made)
     assert calls.read_call(url) == made
     assert calls.read_result(url, "0" * 64) is None
@@ -62,18 +68,16 @@ def test_round_trip(store, tmp_path):
 
 
 @pytest.mark.attack("call.json rewritten in the store by someone else: the step is not run")
-@pytest.mark.parametrize("store", ["file://{}", "memory://{}"])
-def test_a_call_that_was_rewritten_is_refused(store, tmp_path):
-    url = calls.write_call(call(store.format(tmp_path / "store")))
+def test_a_call_that_was_rewritten_is_refused(store):
+    url = calls.write_call(call(store))
     small_files.write_bytes(url, small_files.read_bytes(url).replace(b"toy.steps:train", b"toy.steps:steal"))
     with pytest.raises(DigestError, match="expected sha256:.*, found sha256:.*Somebody changed it"):
         calls.read_call(url)
 
 
 @pytest.mark.attack("result.json rewritten in the store by someone else: it counts for nothing")
-@pytest.mark.parametrize("store", ["file://{}", "memory://{}"])
-def test_a_result_that_was_rewritten_is_refused(store, tmp_path):
-    url = calls.write_call(call(store.format(tmp_path / "store")))
+def test_a_result_that_was_rewritten_is_refused(store):
+    url = calls.write_call(call(store))
     digest = calls.write_result(url, result())
     forged = calls.write_result(url, result().model_copy(update={"metrics": {"auc": 1.0}}))
     with pytest.raises(DigestError, match="Somebody changed it"):
@@ -89,16 +93,14 @@ def test_a_url_that_promises_no_call_is_refused(tmp_path):
         calls.read_call(f"file://{path}")
 
 
-@pytest.mark.parametrize("store", ["file://{}", "{}", "memory://{}"])
-def test_a_launch_shuts_out_the_earlier_ones_of_its_task(store, tmp_path):
-    root = store.format(tmp_path / "store")
-    first = calls.write_call(call(root))
+def test_a_launch_shuts_out_the_earlier_ones_of_its_task(store):
+    first = calls.write_call(call(store))
     calls.check_fence(first)
-    second = calls.write_call(call(root, try_number=3))
+    second = calls.write_call(call(store, try_number=3))
     calls.check_fence(second)
     with pytest.raises(FencedError, match=r"launch 2/\S+ of this task may write nothing any more: launch 3/\S+ took over"):
         calls.check_fence(first)
-    other = calls.write_call(call(root, task_id="load"))
+    other = calls.write_call(call(store, task_id="load"))
     calls.check_fence(other)
     calls.check_fence(second)
     calls.let_write(first)  # its pod was adopted

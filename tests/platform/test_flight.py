@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from airgate.platform import services
+from airgate.platform import environment, services
+from airgate.platform.layout import Layout
 from airgate.platform.processes import Processes
 
 ROOT = Path(__file__).parents[2]
@@ -97,7 +98,6 @@ def test_predictions_are_on_disk(flown):
 
 def test_no_password_is_in_a_log_or_on_a_command_line(flown, home):
     from airgate.platform import credentials
-    from airgate.platform.layout import Layout
 
     secrets = credentials.ensure(Layout(root=ROOT, home=home))
     values = {name: value.encode() for name, value in {**secrets.keys, **secrets.passwords}.items()}
@@ -111,8 +111,9 @@ def test_no_password_is_in_a_log_or_on_a_command_line(flown, home):
 
 def test_down_stops_everything_and_nothing_else(flown, home):
     processes = Processes(home / "run", home / "logs")
-    ours = {process.pid for name in services.ALL if (process := processes.find(name))}
-    assert len(ours) == len(services.expected())
+    expected = services.expected(environment.find(Layout(root=ROOT, home=home)))
+    ours = {process.pid for name in expected if (process := processes.find(name))}
+    assert len(ours) == len(expected)
     descendants = {child.pid for pid in ours for child in psutil.Process(pid).children(recursive=True)}
     stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:

@@ -18,8 +18,10 @@ HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824
 JELLO = "sha256:" + hashlib.sha256(b"jello").hexdigest()
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", "s3"])
 def store(request, tmp_path) -> ArtifactStore:
+    if request.param == "s3":
+        return ArtifactStore(f"{request.getfixturevalue('s3_bucket')}/store")
     return ArtifactStore(f"{request.param}://{tmp_path}/store")
 
 

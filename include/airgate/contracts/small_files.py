@@ -75,7 +75,8 @@ def remote(url: str) -> tuple[Any, str]:
     """The fsspec file system of a URL and the path in it. Imported here: a local store does without it."""
     import fsspec
 
-    filesystem, key = fsspec.url_to_fs(url)
+    # Object stores' file systems remember folders' contents, and somebody else writes there.
+    filesystem, key = fsspec.url_to_fs(url, use_listings_cache=False)
     return filesystem, key
 
 

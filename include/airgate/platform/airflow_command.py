@@ -5,8 +5,7 @@ import os
 import sys
 
 from airgate.errors import ConfigError
-from airgate.platform import credentials, layout, ports
-from airgate.platform.environment import Installation, for_airflow
+from airgate.platform import environment, layout
 from airgate.platform.private_files import read_json
 
 
@@ -20,5 +19,5 @@ def run(args: argparse.Namespace) -> int:
     place = layout.find()
     if not read_json(place.home / "ports.json"):
         raise ConfigError("Airflow was never started here; `make up` or `make demo` does")
-    installation = Installation(place, credentials.ensure(place), ports.ensure(place, frozenset(ports.PREFERRED)))
-    os.execve(sys.executable, [sys.executable, "-m", "airflow", *args.words], for_airflow(installation))  # noqa: S606 - no shell is what is wanted
+    settings = environment.for_airflow(environment.find(place))
+    os.execve(sys.executable, [sys.executable, "-m", "airflow", *args.words], settings)  # noqa: S606 - no shell is what is wanted

@@ -13,7 +13,7 @@ import httpx
 from airgate import settings
 from airgate.airflow_api import AirflowApi
 from airgate.errors import ConfigError, StepError
-from airgate.platform import environment, layout, summary, up
+from airgate.platform import cluster, environment, layout, summary, up
 from airgate.platform.credentials import WHO
 from airgate.platform.environment import Installation
 from airgate.platform.output import say
@@ -23,14 +23,18 @@ ACTORS = ("mia", "ana", "omar")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """One option: who answers the approvals."""
+    """Two options: who answers the approvals, and where steps run."""
     parser.add_argument("--interactive", action="store_true", help="wait for people to approve in the UI")
+    parser.add_argument("--cluster", action="store_true", help="run steps as pods of the cluster that KUBECONFIG names, in the "
+                        "image that AIRGATE_STEPS_IMAGE names")
 
 
 def run(args: argparse.Namespace) -> int:
     """Fly it. Gives 0 only when every run succeeded, both promotions went through, and the audit log verifies."""
     began = time.monotonic()
     say("Airgate demo: one model's life, from data to its replacement after drift, through a running Airflow.")
+    if args.cluster:
+        cluster.choose(layout.find())
     installation = up.start(meanwhile=prepare_data)
     ready = time.monotonic()
     environment.adopt(installation.layout)
@@ -44,8 +48,9 @@ def run(args: argparse.Namespace) -> int:
 
 def prepare_data(installation: Installation) -> None:
     """Make the demo's data repository; one that is there stays as it is. Raises ConfigError with what went wrong."""
+    remote = ["--remote", f"s3://{cluster.BUCKET}/data"] if installation.cluster else []
     done = subprocess.run(
-        [sys.executable, "-m", "airgate.steps.demo_data", str(installation.layout.data)], cwd=installation.layout.root,
+        [sys.executable, "-m", "airgate.steps.demo_data", str(installation.layout.data), *remote], cwd=installation.layout.root,
         env=environment.for_steps(installation), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ConfigError(f"the demo's data could not be prepared:\n{done.stderr.strip()[-2000:]}")
@@ -102,4 +107,9 @@ def _farewell(installation: Installation) -> Iterator[str]:
             yield f"  {name:6} {installation.credentials.passwords[name]:14} {who}"
     yield f"  (kept in {installation.layout.passwords}, which only you can read)"
     yield "An auditor's copy: `scripts/airgate audit export FOLDER`; docs/auditor.md says how an outsider verifies it."
-    yield f"Once more: `make demo` adds versions. `make down` stops everything; data stay in {layout.find().home}."
+    home = installation.layout.home
+    if (pods := installation.cluster) is None:
+        yield f"Once more: `make demo` adds versions. `make down` stops everything; data stay in {home}."
+    else:
+        yield f"`AIRGATE_HOME={home} make down` stops everything; artifacts are gone with the S3 server, so delete {home} then,"
+        yield f"and `kubectl delete namespace {pods.namespace}` in the cluster."

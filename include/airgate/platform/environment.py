@@ -8,13 +8,15 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from airgate.platform import postgres
+from airgate.platform import cluster, credentials, ports, postgres
+from airgate.platform.cluster import Cluster
 from airgate.platform.credentials import PEOPLE, Credentials
 from airgate.platform.layout import Layout
-from airgate.platform.ports import LOCALHOST
+from airgate.platform.ports import LOCALHOST, PREFERRED
 from airgate.platform.private_files import write_private
 
 QUIET = {  # nobody is told that this runs
@@ -33,11 +35,12 @@ ONLY_AIRFLOW = ("AIRGATE_AUDIT_URL", "AIRGATE_AUDIT_OWNER_URL", "AIRGATE_AUDIT_K
 
 @dataclass(frozen=True)
 class Installation:
-    """One embedded installation: where it is, its ports and its secrets."""
+    """One embedded installation: where it is, its ports and its secrets, and the cluster where its steps run, if one does."""
 
     layout: Layout
     credentials: Credentials
     ports: dict[str, int]
+    cluster: Cluster | None = None
 
     @property
     def airflow_url(self) -> str:
@@ -46,17 +49,32 @@ class Installation:
 
     @property
     def mlflow_url(self) -> str:
-        """MLflow's UI and tracking API."""
-        return f"http://{LOCALHOST}:{self.ports['mlflow']}"
+        """MLflow's UI and tracking API: where pods reach it, if steps are pods."""
+        return f"http://{self.host}:{self.ports['mlflow']}"
+
+    @property
+    def host(self) -> str:
+        """Where those listen whom steps talk to."""
+        return self.cluster.host if self.cluster else LOCALHOST
 
     @property
     def step_socket(self) -> Path:
         """Where the step server listens, by agreement with the local runtime."""
         return self.layout.run / "steps.sock"
 
+    @property
+    def in_cluster(self) -> dict[str, str]:
+        """The variables of an installation whose steps are pods; none for another."""
+        return self.cluster.variables(self.ports) if self.cluster else {}
+
     def database(self, role: str, name: str) -> str:
         """SQLAlchemy URL of a database as `role`."""
         return postgres.url(self.credentials, role, name, self.ports["postgres"])
+
+
+def find(place: Layout, running: Iterable[str] = PREFERRED) -> Installation:
+    """The installation at `place`. The services named in `running` are ours and keep their ports; by default all do."""
+    return Installation(place, credentials.ensure(place), ports.ensure(place, frozenset(running)), cluster.load(place))
 
 
 def common(installation: Installation) -> dict[str, str]:
@@ -77,7 +95,7 @@ def common(installation: Installation) -> dict[str, str]:
         "PYTHONPATH": str(layout.root / "include"),
         "PYTHONUNBUFFERED": "1",
     }
-    return ours | inherited | fixed | QUIET
+    return ours | inherited | installation.in_cluster | fixed | QUIET
 
 
 def for_steps(installation: Installation) -> dict[str, str]:
@@ -151,7 +169,8 @@ def write_file(installation: Installation) -> None:
     if "AIRGATE_AUDIT_URL" not in os.environ:
         # The owner's rights are for commands that a person gives; no process of the installation has them.
         environment["AIRGATE_AUDIT_OWNER_URL"] = installation.database("audit_owner", "airgate_audit")
-    lines = [f"{name}={shlex.quote(environment[name])}" for name in sorted(environment) if name.startswith("AIRGATE_")]
+    names = sorted(name for name in environment if name.startswith("AIRGATE_") or name in installation.in_cluster)
+    lines = [f"{name}={shlex.quote(environment[name])}" for name in names]
     write_private(installation.layout.environment_file, "\n".join(lines) + "\n")
 
 

@@ -1,6 +1,7 @@
 """Is each part well, and wait until it is."""
 
 import contextlib
+import socket
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -24,12 +25,13 @@ def healthy(installation: Installation, processes: Processes) -> set[str]:
 
 
 def _healthy(installation: Installation, processes: Processes, http: httpx.Client) -> set[str]:
-    running = {name: process for name in services.ALL if (process := processes.find(name)) is not None}
+    running = {name: process for name in services.expected(installation) if (process := processes.find(name)) is not None}
     well = running.keys() & {"postgres"}
     if services.STEPS in running and installation.step_socket.is_socket():
         well |= {services.STEPS}
     if "mlflow" in running and _answers(http, f"{installation.mlflow_url}/health"):
         well |= {"mlflow"}
+    well |= {name for name in services.FOR_PODS if name in running and _listens(installation.host, installation.ports[name])}
     if "api-server" in running:
         # Its part for tasks builds itself at the first request, 4 seconds of CPU: better now than under the first task.
         report = _airflow_report(http, installation) if _answers(http, f"{installation.airflow_url}/execution/health") else {}
@@ -73,6 +75,12 @@ def _complaint(processes: Processes, name: str, what: str) -> str:
 def _answers(http: httpx.Client, url: str) -> bool:
     with contextlib.suppress(httpx.HTTPError):
         return http.get(url).is_success
+    return False
+
+
+def _listens(host: str, port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=5):
+        return True
     return False
 
 

@@ -1,4 +1,4 @@
-"""MLflow's server in one process: `python -m airgate.platform.mlflow_server PORT ARTIFACT_FOLDER`.
+"""MLflow's server in one process: `python -m airgate.platform.mlflow_server HOST PORT ARTIFACT_FOLDER`.
 
 `mlflow server` keeps a second process whose only work is to have started the first: 4 seconds of CPU and 170 MB. This
 does the same for one worker, by MLflow's own names of the settings. The database's URL is in MLFLOW_BACKEND_STORE_URI.
@@ -8,8 +8,8 @@ import os
 import sys
 
 
-def main(port: int, artifacts: str) -> None:
-    """Bring MLflow's database to the installed version, then serve on 127.0.0.1 until a signal ends it."""
+def main(host: str, port: int, artifacts: str) -> None:
+    """Bring MLflow's database to the installed version, then serve until a signal ends it."""
     from mlflow.server import constants
 
     backend = os.environ.pop("MLFLOW_BACKEND_STORE_URI")
@@ -25,8 +25,8 @@ def main(port: int, artifacts: str) -> None:
     initialize_backend_stores(backend, None, "mlflow-artifacts:/")
     import uvicorn
 
-    uvicorn.run("mlflow.server.fastapi_app:app", host="127.0.0.1", port=port, log_level="warning", access_log=False)
+    uvicorn.run("mlflow.server.fastapi_app:app", host=host, port=port, log_level="warning", access_log=False)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable
 from airgate.platform.layout import Layout
 from airgate.platform.private_files import read_json, write_json
 
-PREFERRED = {"airflow": 8080, "mlflow": 5500, "postgres": 54320}
+PREFERRED = {"airflow": 8080, "mlflow": 5500, "postgres": 54320, "object-store": 9900, "data-server": 9418}
 LOCALHOST = "127.0.0.1"
 
 

@@ -2,8 +2,7 @@
 
 import argparse
 
-from airgate.platform import credentials, health, layout, ports, services
-from airgate.platform.environment import Installation
+from airgate.platform import environment, health, layout, services
 from airgate.platform.output import say
 from airgate.platform.private_files import read_json
 from airgate.platform.processes import Processes, memory
@@ -20,11 +19,11 @@ def run(_: argparse.Namespace) -> int:
     if not read_json(place.home / "ports.json"):
         say("never started here; `make up` or `make demo` does")
         return 1
-    everything = frozenset(ports.PREFERRED)
-    installation = Installation(place, credentials.ensure(place), ports.ensure(place, everything))
+    installation = environment.find(place)
+    expected = services.expected(installation)
     well = health.healthy(installation, processes)
     total = 0
-    for name in services.ALL:
+    for name in expected:
         process = processes.find(name)
         used = memory(process) if process else 0
         total += used
@@ -32,4 +31,4 @@ def run(_: argparse.Namespace) -> int:
         say(f"{name:14} {state:18} {process.pid if process else '-':>8} {used / 2**20:8.0f} MB  {processes.log(name)}")
     say(f"{'together':42} {total / 2**20:7.0f} MB")
     say(f"Airflow {installation.airflow_url}   MLflow {installation.mlflow_url}")
-    return 0 if well >= set(services.ALL) - {services.STEPS} else 1
+    return 0 if well >= set(expected) - {services.STEPS} else 1

@@ -9,19 +9,17 @@ from importlib.metadata import version
 from pathlib import Path
 
 from airgate.airflow_api import AirflowApi
-from airgate.contracts.fork_protocol import supported
 from airgate.errors import ConfigError
 from airgate.platform import (
     airflow_parent,
-    credentials,
     environment,
     health,
     layout,
-    ports,
     postgres,
     services,
     settings_file,
 )
+from airgate.platform.cluster import Cluster
 from airgate.platform.environment import Installation
 from airgate.platform.lock import exclusive
 from airgate.platform.output import Progress, say
@@ -29,6 +27,7 @@ from airgate.platform.processes import Processes
 from airgate.runtime.forkserver_client import ensure_server
 
 PARENT = "airflow-parent"
+SERVED_BY = {"postgres": "postgres", "mlflow": "mlflow", "airflow": "api-server", **{name: name for name in services.FOR_PODS}}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,8 +56,10 @@ def start(meanwhile: Callable[[Installation], None] | None = None) -> Installati
         processes = Processes(place.run, place.logs)
         installation = _installation(place, processes)
         environment.write_file(installation)
+        if installation.cluster is not None:
+            _serve_pods(installation, processes, installation.cluster)
         side = pool.submit(meanwhile, installation) if meanwhile else None
-        if health.healthy(installation, processes) < services.expected():
+        if health.healthy(installation, processes) < set(services.expected(installation)):
             _start_all(installation, processes, settings, pool)
         if side is not None:
             side.result()
@@ -66,15 +67,22 @@ def start(meanwhile: Callable[[Installation], None] | None = None) -> Installati
 
 
 def _installation(place: layout.Layout, processes: Processes) -> Installation:
-    running = {name for name in services.ALL if processes.find(name)}
-    keeps = {"postgres": "postgres", "mlflow": "mlflow", "api-server": "airflow"}
-    return Installation(place, credentials.ensure(place),
-                        ports.ensure(place, frozenset(keeps[name] for name in running & keeps.keys())))
+    return environment.find(place, [port for port, name in SERVED_BY.items() if processes.find(name)])
+
+
+def _serve_pods(installation: Installation, processes: Processes, cluster: Cluster) -> None:
+    """Make what pods find in the cluster and on this machine, before anything is put there."""
+    cluster.prepare(installation.ports)
+    for service in services.for_pods(installation):
+        processes.start(service)
+    health.wait(installation, processes, services.FOR_PODS, lambda _: None)
+    cluster.make_bucket(installation.ports)
 
 
 def _start_all(installation: Installation, processes: Processes, settings: settings_file.SettingsFile,
                pool: ThreadPoolExecutor) -> None:
-    progress = Progress("starting", len(services.expected()))
+    expected = services.expected(installation)
+    progress = Progress("starting", len(expected))
     began = time.monotonic()
     database_is_up = installation.layout.run / "database-is-up"
     database_is_up.unlink(missing_ok=True)
@@ -92,7 +100,7 @@ def _start_all(installation: Installation, processes: Processes, settings: setti
         stamp.set()
     steps = pool.submit(_start_steps, installation, processes)  # after Airflow, which wants the processor first
     audit.result()
-    health.wait(installation, processes, set(services.ALL) - {"postgres", services.STEPS}, progress.tell)
+    health.wait(installation, processes, set(expected) - {"postgres", services.STEPS}, progress.tell)
     if steps.result():
         progress.tell(services.STEPS)
     with AirflowApi(installation.airflow_url, "admin", installation.credentials.passwords["admin"]) as api:
@@ -101,8 +109,8 @@ def _start_all(installation: Installation, processes: Processes, settings: setti
 
 
 def _start_steps(installation: Installation, processes: Processes) -> bool:
-    """Start the warm parent that steps are forked from and wait until it is warm; False where the system has none."""
-    if not supported():
+    """Start the warm parent that steps are forked from and wait until it is warm; False where steps come otherwise."""
+    if services.STEPS not in services.expected(installation):
         return False
     pid = ensure_server(installation.step_socket, processes.log(services.STEPS), env=environment.for_steps(installation))
     processes.record(services.STEPS, pid)

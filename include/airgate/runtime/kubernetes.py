@@ -18,7 +18,7 @@ from airgate import settings
 from airgate.contracts import calls
 from airgate.contracts.step import StepCall, StepFailure
 from airgate.errors import WiringError
-from airgate.runtime import pod_evidence, pod_failures, pod_launch, pod_memory, pod_spec
+from airgate.runtime import pod_evidence, pod_failures, pod_launch, pod_memory, pod_placement, pod_spec
 from airgate.runtime.operator import StepTask, outlets_of
 from airgate.runtime.plan import StepPlan
 from airgate.runtime.pod_logs import LogTail
@@ -49,7 +49,7 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
     A try has one pod; a step whose earlier try left one that still answers the same question waits for that
     (airgate.runtime.pod_launch). While the namespace's quota is full it waits, and so it does while the API server is away.
 
-    Raises WiringError when made with a pod argument that only the platform sets.
+    Raises WiringError when made with a pod argument that only the platform sets, or an affinity beside `gpu_memory`.
     """
 
     runtime = "kubernetes"
@@ -75,6 +75,7 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
             **pod_spec.operator_arguments(plan.resources, settings.load()),
             **kwargs,
         )
+        pod_placement.refuse_affinity(self.task_id, plan.resources, self.affinity)
         self.hold(plan, item)
         self.name = pod_spec.pod_name(self.dag_id, self.task_id)
         self.labels = pod_spec.labels(plan, self.dag_id, self.task_id)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airgate.contracts.resources import GPU_POOL, NVIDIA, Resources
+from airgate.errors import WiringError
 
 if TYPE_CHECKING:
     from kubernetes.client import models as k8s
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108  Linux' own place for it
+GPU_MEMORY = f"{NVIDIA}/gpu.memory"  # of one device of a node, in MiB
 UNITS = {"Mi": 1, "Gi": 1024}
 
 
@@ -38,10 +40,22 @@ def affinity(resources: Resources) -> k8s.V1Affinity | None:
         return None
     from kubernetes.client import models as k8s
 
-    least = int(resources.gpu_memory[:-2]) * UNITS[resources.gpu_memory[-2:]]
-    enough = k8s.V1NodeSelectorRequirement(key=f"{NVIDIA}/gpu.memory", operator="Gt", values=[str(least - 1)])
+    enough = k8s.V1NodeSelectorRequirement(key=GPU_MEMORY, operator="Gt", values=[str(_mib(resources.gpu_memory) - 1)])
     required = k8s.V1NodeSelector(node_selector_terms=[k8s.V1NodeSelectorTerm(match_expressions=[enough])])
     return k8s.V1Affinity(node_affinity=k8s.V1NodeAffinity(required_during_scheduling_ignored_during_execution=required))
+
+
+def refuse_affinity(task_id: str, resources: Resources, given: Any) -> None:
+    """Refuse an affinity that a DAG gives to a task beside `gpu_memory`: Airflow takes one or the other, whole."""
+    if given and resources.gpu_memory:
+        raise WiringError(
+            f"step '{task_id}': its task has an affinity, which would replace the one that gpu_memory: {resources.gpu_memory} in "
+            "model.yaml stands for. Take the affinity out and name nodes by node_selector in model.yaml; or take gpu_memory out, "
+            f"and ask in the affinity for nodes with {GPU_MEMORY} Gt {_mib(resources.gpu_memory) - 1}.")
+
+
+def _mib(amount: str) -> int:
+    return int(amount[:-2]) * UNITS[amount[-2:]]
 
 
 def tolerations(resources: Resources) -> list[k8s.V1Toleration]:

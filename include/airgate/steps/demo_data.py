@@ -84,14 +84,14 @@ def write_partitions(folder: Path) -> list[Path]:
     return paths
 
 
-def create(repository: Path, remote: Path | None = None) -> str:
+def create(repository: Path, remote: str | None = None) -> str:
     """Make or complete the data repository in the folder `repository`; give the commit at its head.
 
-    `remote` is the folder of the DVC remote, by default `data-remote` beside the repository. No git identity is needed
+    `remote` is the DVC remote, a URL or a folder, by default `data-remote` beside the repository. No git identity is needed
     on the machine: the repository has its own. Raises ConfigError when git is missing or the folder holds other things.
     """
     repository = repository.absolute()
-    remote = (remote or repository.parent / "data-remote").absolute()
+    remote = remote or str(repository.parent / "data-remote")
     _refuse_foreign(repository)
     if not (repository / ".git").is_dir():
         repository.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def create(repository: Path, remote: Path | None = None) -> str:
     for key, value in _IDENTITY.items():
         _git(repository, "config", key, value)
     files = {
-        ".dvc/config": _CONFIG.format(url=Path(os.path.relpath(remote, repository / ".dvc")).as_posix()),
+        ".dvc/config": _CONFIG.format(url=remote if "://" in remote else _relative(remote, repository / ".dvc")),
         ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n",
         ".gitignore": f"/{DATASET}\n",
         "README.md": _README,
@@ -114,6 +114,11 @@ def create(repository: Path, remote: Path | None = None) -> str:
     if _git(repository, "status", "--porcelain", "--untracked-files=no"):
         _git(repository, "commit", "--quiet", "--no-verify", "-m", "Breast cancer data, staged in daily partitions")
     return _git(repository, "rev-parse", "HEAD")
+
+
+def _relative(path: str, start: Path) -> str:
+    """As DVC reads it, so that repository and remote may move together."""
+    return Path(os.path.relpath(Path(path).absolute(), start)).as_posix()
 
 
 def _refuse_foreign(repository: Path) -> None:
@@ -153,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of `python -m airgate.steps.demo_data`."""
     parser = argparse.ArgumentParser(prog="airgate.steps.demo_data", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("repository", type=Path, help="folder of the data repository, made when missing")
-    parser.add_argument("--remote", type=Path, help="folder of the DVC remote (default: data-remote beside it)")
+    parser.add_argument("--remote", help="the DVC remote, a URL or a folder (default: data-remote beside it)")
     given = parser.parse_args(arguments)
     commit = create(given.repository, given.remote)
     print(f"{given.repository}: {DATASET} at commit {commit}")  # noqa: T201
