@@ -6,6 +6,7 @@ import pytest
 from tests.runtime.test_pod_spec import MakeStep, make, wire
 
 from airgate.contracts.resources import Resources, Toleration
+from airgate.errors import WiringError
 from airgate.runtime import StepPlan, make_operator, pod_placement
 
 __all__ = ["make"]  # a fixture
@@ -22,6 +23,23 @@ def test_type_and_memory_are_held_against_the_nodes_labels(make: MakeStep) -> No
     assert spec["affinity"] == {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
         {"matchExpressions": [{"key": "nvidia.com/gpu.memory", "operator": "Gt", "values": ["40959"]}]}]}}}
     assert not wire(make(Resources(gpu=1)))["spec"].get("affinity")
+
+
+APART = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+    {"labelSelector": {"matchLabels": {"airgate.io/model": "heart"}}, "topologyKey": "kubernetes.io/hostname"}]}}
+
+
+@pytest.mark.parametrize("where", [lambda value: {"affinity": value}, lambda value: {"default_args": {"affinity": value}}],
+                         ids=["task", "default_args"])
+def test_an_affinity_of_the_task_cannot_drop_the_rule_on_memory(make: MakeStep, where: Any) -> None:
+    """Airflow takes one affinity or the other, whole."""
+    with pytest.raises(WiringError) as caught:
+        make(H100, **where(APART))
+    assert str(caught.value) == (
+        "step 'train': its task has an affinity, which would replace the one that gpu_memory: 40Gi in model.yaml stands for. "
+        "Take the affinity out and name nodes by node_selector in model.yaml; or take gpu_memory out, and ask in the affinity "
+        "for nodes with nvidia.com/gpu.memory Gt 40959.")
+    assert wire(make(Resources(gpu=1), "alone", **where(APART)))["spec"]["affinity"] == APART
 
 
 def test_a_selector_of_the_author_wins_over_the_types_label(make: MakeStep) -> None:
