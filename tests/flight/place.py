@@ -97,6 +97,10 @@ class Place:
             code, said = self.airgate("up")
             data.result()
         assert code == 0, said
+        self.sign_in()
+
+    def sign_in(self) -> None:
+        """Sessions for everybody, and the log."""
         settings = self.settings()
         self.people = {name: self._sessions.enter_context(AirflowApi(settings["AIRGATE_AIRFLOW_API"], name, self.password(name)))
                        for name in ("admin", "mia", "ana", "omar")}

@@ -84,18 +84,20 @@ def load(place: Layout) -> Cluster | None:
 def choose(place: Layout) -> None:
     """Make this home one whose steps run in the cluster that KUBECONFIG names, in the image that AIRGATE_STEPS_IMAGE names.
 
+    Once made, it remembers both.
+
     Raises ConfigError when one of them is missing, when the cluster does not answer, or when the home is an
     installation's whose steps run on this machine.
     """
     if load(place) is None and (place.home / "ports.json").exists():
         raise ConfigError(f"the installation in {place.home} runs its steps on this machine. Name another folder for the one "
                           "with a cluster, as AIRGATE_HOME.")
-    image = os.environ.get("AIRGATE_STEPS_IMAGE")
+    known = read_json(place.home / FILE)
+    image = os.environ.get("AIRGATE_STEPS_IMAGE") or known.get("image")
     if not image:
         raise ConfigError("AIRGATE_STEPS_IMAGE names no image: build docker/steps/Dockerfile from here, push it to where the "
                           "cluster pulls from, and set the variable to its name with tag or digest")
-    kubeconfig = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
-    known = read_json(place.home / FILE)
+    kubeconfig = os.environ.get("KUBECONFIG") or known.get("kubeconfig") or str(Path.home() / ".kube" / "config")
     chosen = Cluster(str(Path(kubeconfig).absolute()), os.environ.get(HOST) or _address_towards(kubeconfig),
                      os.environ.get("AIRGATE_NAMESPACE", NAMESPACE), image, known.get("s3_secret") or secrets.token_hex(16))
     place.make()

@@ -108,6 +108,7 @@ def for_mlflow(installation: Installation) -> dict[str, str]:
     return for_steps(installation) | {
         "MLFLOW_BACKEND_STORE_URI": installation.database("mlflow", "mlflow"),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_SERVER_ALLOWED_HOSTS": installation.mlflow_url.removeprefix("http://"),
     }
 
 
@@ -152,6 +153,9 @@ def for_airflow(installation: Installation) -> dict[str, str]:
         "AIRGATE_AUDIT_ANCHORS": layout.audit_anchor.as_uri(),
         "AIRGATE_MODEL_KEY": f"file:{layout.model_key}",
     }
+    if installation.cluster is not None:
+        # Before the connection that airflow_settings.yaml makes. It says nothing, for KUBECONFIG does, and both would be too much.
+        ours["AIRFLOW_CONN_KUBERNETES_DEFAULT"] = '{"conn_type": "kubernetes"}'
     given = ("AIRGATE_AUDIT_", "AIRGATE_MODEL_")
     ours |= {name: os.environ[name] for name in ours if name.startswith(given) and os.environ.get(name)}
     inherited = {name: value for name, value in common(installation).items() if name != "AIRGATE_AUDIT_OWNER_URL"}

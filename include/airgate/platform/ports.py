@@ -32,7 +32,7 @@ def is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOCALHOST, port))
+            probe.bind(("", port))  # whatever address: pods may be served at another
         except OSError:
             return False
         return True
