@@ -75,6 +75,22 @@ def test_a_reused_pid_is_a_stranger(processes, tmp_path):
         stranger.communicate()
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["not started again", "started again"])
+def test_what_a_killed_process_left_is_stopped_too(processes, tmp_path, again):
+    """Airflow's scheduler, killed, leaves its workers: they may finish what they do, but `down` finds them."""
+    leader = processes.start(service(tmp_path, FAMILY))
+    orphan = psutil.Process(int(first_line(processes, "sleeper")))
+    leader.kill()
+    leader.wait()
+    if again:
+        assert processes.start(service(tmp_path)).pid != leader.pid
+        processes.start(service(tmp_path))
+    assert orphan.is_running(), "what it does may be worth finishing"
+    assert processes.stop("sleeper", patience=2, grace=0.2)
+    assert not orphan.is_running()
+    assert processes.names() == []
+
+
 def test_stop_leaves_others_alone(processes, tmp_path):
     one, other = processes.start(service(tmp_path, name="one")), processes.start(service(tmp_path, name="other"))
     assert processes.stop("one")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import yaml
 
 from airgate.errors import ConfigError
 from airgate.platform.layout import Layout
@@ -109,7 +110,7 @@ def _api(kubeconfig: str) -> Any:
 
     try:
         config.load_kube_config(kubeconfig)
-    except (config.ConfigException, OSError) as error:
+    except (config.ConfigException, OSError, yaml.YAMLError) as error:
         raise ConfigError(f"KUBECONFIG ({kubeconfig}) names no cluster: {error}") from None
     return client.CoreV1Api()
 

@@ -154,7 +154,7 @@ def for_airflow(installation: Installation) -> dict[str, str]:
         "AIRGATE_MODEL_KEY": f"file:{layout.model_key}",
     }
     if installation.cluster is not None:
-        # Before the connection that airflow_settings.yaml makes. It says nothing, for KUBECONFIG does, and both would be too much.
+        # Before that of airflow_settings.yaml. It says nothing of a cluster, for KUBECONFIG does, and both would be too much.
         ours["AIRFLOW_CONN_KUBERNETES_DEFAULT"] = '{"conn_type": "kubernetes"}'
     given = ("AIRGATE_AUDIT_", "AIRGATE_MODEL_")
     ours |= {name: os.environ[name] for name in ours if name.startswith(given) and os.environ.get(name)}

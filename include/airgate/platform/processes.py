@@ -10,6 +10,7 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -72,28 +73,36 @@ class Processes:
     def record(self, name: str, pid: int, stop_signal: signal.Signals = signal.SIGTERM) -> psutil.Process:
         """Write down a process that was started in a session of its own, so that `find` and `stop` know it."""
         process = psutil.Process(pid)
-        write_json(self.folder / f"{name}.json",
-                   {"pid": pid, "started": process.create_time(), "stop_signal": int(stop_signal)})
+        write_json(self.folder / f"{name}.json", {
+            "pid": pid, "started": process.create_time(), "stop_signal": int(stop_signal),
+            "earlier": [one for one in self._records(name) if _orphans(one)]})
         return process
 
     def stop(self, name: str, patience: float = 20.0, grace: float = 5.0) -> bool:
-        """Ask the process to end and wait `patience` seconds; then ask what is left of its session and its descendants, wait
-        `grace` seconds, and kill.
+        """Ask the process to end and wait `patience` seconds; then ask what is left of its session and its descendants, and what
+        earlier ones of its name left when they were killed, wait `grace` seconds, and kill.
 
         Gives True when something was running. The record is removed.
         """
         process = self.find(name)
+        family = [member for one in self._records(name) for member in _orphans(one)]
+        something = process is not None or bool(family)
         if process is not None:
             record = read_json(self.folder / f"{name}.json")
-            family = _family(process)
+            family += _family(process)
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(int(record.get("stop_signal", signal.SIGTERM)))
             _reap(process, patience)
             known = {member.pid for member in family}
             family += [member for member in _session(process.pid) if member.pid not in known]
-            _end(family, grace)
+        _end(family, grace)
         (self.folder / f"{name}.json").unlink(missing_ok=True)
-        return process is not None
+        return something
+
+    def _records(self, name: str) -> list[dict[str, Any]]:
+        """The processes of that name that are on record: the last, and those before it that left something running."""
+        last = read_json(self.folder / f"{name}.json")
+        return [*last.pop("earlier", []), *([last] if "pid" in last else [])]
 
     def log(self, name: str) -> Path:
         """The process's log file."""
@@ -134,6 +143,19 @@ def _session(leader: int) -> list[psutil.Process]:
             if os.getsid(candidate.pid) == leader:
                 members.append(candidate)
     return members
+
+
+def _orphans(record: dict[str, Any]) -> list[psutil.Process]:
+    """What a process that is gone left running in its session. Nobody else gets its number while somebody is in there."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        if psutil.Process(int(record["pid"])).status() != psutil.STATUS_ZOMBIE:
+            return []
+    orphans = []
+    for member in _session(int(record["pid"])):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if member.create_time() >= float(record["started"]) - SAME_START and member.status() != psutil.STATUS_ZOMBIE:
+                orphans.append(member)
+    return orphans
 
 
 def _reap(process: psutil.Process, patience: float) -> None:
