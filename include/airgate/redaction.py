@@ -33,9 +33,11 @@ _USER_INFO = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]{0,30}://)(?!git@)[
 _HEADER = re.compile(rf"(?P<name>(?:authorization|cookie)\\*['\"]?{_IS})(?P<value>{_QUOTED}|{_ESCAPED}|[^'\"\r\n]+)",
                      re.IGNORECASE)
 _BEARER = re.compile(r"(?P<name>\bbearer\s+)(?P<value>[\w.~+/=-]{8,})", re.IGNORECASE)
+# What ends in = may be base64 (RFC 4648), in which three letters of a name can stand by chance: nothing is assigned there.
+_NO_PADDING = r"(?!=+(?:[\s'\",;&]|\Z))"
 _ASSIGNED = re.compile(
     rf"(?P<name>(?:{_WORD}|signature)[\w-]{{0,40}}{_NOT_ABOUT}\\*['\"]?{_IS})"
-    rf"(?P<value>{_QUOTED}|{_ESCAPED}|\*\*\*(?=[)\]}}])|[^\s'\",;&]+(?:{_QUOTED})?)", re.IGNORECASE)
+    rf"(?P<value>{_QUOTED}|{_ESCAPED}|\*\*\*(?=[)\]}}])|{_NO_PADDING}[^\s'\",;&]+(?:{_QUOTED})?)", re.IGNORECASE)
 _OPTION = re.compile(
     rf"(?P<name>--[\w-]{{0,40}}?(?:{_WORD})[\w-]{{0,40}}{_NOT_ABOUT}['\"]?,?\s+['\"]?)(?P<value>[^\s'\",-][^\s'\",]*)",
     re.IGNORECASE)
