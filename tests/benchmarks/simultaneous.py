@@ -81,7 +81,7 @@ def account(place: Place, runs: int) -> list[str]:
                          params={"filter": f"name='{MODEL}'", "max_results": 10_000}).json().get("model_versions", [])
     started = sum(trainings["training"].values())
     print(f"trainings {dict(trainings['training'])}, registered {registered.total()}, versions in MLflow {len(versions)}")
-    print(f"validations {dict(trainings['validation'])}, verdicts {verdicts.total()}")
+    print(f"validations {dict(trainings['validation'])}, verdicts {verdicts.total()}, never judged {runs - len(verdicts)}")
     print(f"promotions {dict(trainings['promotion'])}, requests {requests.total()}, moved {moved.total()}, "
           f"refused {refused.total()}; events {place.audit.head()[0]}")
     ended = moved + refused
@@ -90,7 +90,8 @@ def account(place: Place, runs: int) -> list[str]:
         "trainings that did not succeed": set(trainings["training"]) != {"success"},
         "a run that registered more or less than one version": len(registered) != runs or set(registered.values()) != {1},
         "MLflow has other versions than were registered": len(versions) != runs,
-        "a version with more or less than one verdict": len(verdicts) != runs or set(verdicts.values()) != {1},
+        # Asset events that come together make one run of validation, which judges the newest candidate of them.
+        "a version with more than one verdict": max(verdicts.values(), default=1) > 1,
         "a request with more or less than one end": requests != ended or max(ended.values(), default=1) > 1,
     }
     return [what for what, is_so in wrong.items() if is_so]

@@ -84,14 +84,14 @@ def write_partitions(folder: Path) -> list[Path]:
     return paths
 
 
-def create(repository: Path, remote: str | None = None) -> str:
+def create(repository: Path, remote: str | Path | None = None) -> str:
     """Make or complete the data repository in the folder `repository`; give the commit at its head.
 
     `remote` is the DVC remote, a URL or a folder, by default `data-remote` beside the repository. No git identity is needed
     on the machine: the repository has its own. Raises ConfigError when git is missing or the folder holds other things.
     """
     repository = repository.absolute()
-    remote = remote or str(repository.parent / "data-remote")
+    remote = str(remote or repository.parent / "data-remote")
     _refuse_foreign(repository)
     if not (repository / ".git").is_dir():
         repository.mkdir(parents=True, exist_ok=True)
